@@ -1,0 +1,84 @@
+// What the compiler is and may do: attributes, exceptions, and the namespace that keeps differently compiled units apart.
+
+#ifndef BATCHNORM_DETAIL_CONFIG_HPP
+#define BATCHNORM_DETAIL_CONFIG_HPP
+
+#include "batchnorm/version.hpp"
+
+#if defined(_MSVC_LANG) ? _MSVC_LANG < 201703L : __cplusplus < 201703L
+#error "batchnorm needs C++17 or later"
+#endif
+
+// GNU vector types, the target attribute and inline assembly: GCC and Clang (not clang-cl, which follows MSVC's ABI).
+#if defined(__GNUC__) && !defined(_MSC_VER)
+#define BATCHNORM_GNU 1
+#define BATCHNORM_ALWAYS_INLINE inline __attribute__((always_inline))
+#define BATCHNORM_NOINLINE __attribute__((noinline))
+#else
+#define BATCHNORM_GNU 0
+#define BATCHNORM_ALWAYS_INLINE inline
+#define BATCHNORM_NOINLINE
+#endif
+
+// More instruction sets than the unit is compiled for, chosen at run time.
+#if BATCHNORM_GNU && defined(__x86_64__)
+#define BATCHNORM_X86_DISPATCH 1
+#else
+#define BATCHNORM_X86_DISPATCH 0
+#endif
+
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
+#define BATCHNORM_EXCEPTIONS 1
+#else
+#define BATCHNORM_EXCEPTIONS 0
+#endif
+
+#ifdef __FAST_MATH__
+#if BATCHNORM_GNU
+#warning "batchnorm: -ffast-math lets the compiler reorder sums and ignore NaN, so exactness is not promised"
+#endif
+#elif defined(_M_FP_FAST)
+#pragma message("batchnorm: /fp:fast lets the compiler reorder sums and ignore NaN, so exactness is not promised")
+#endif
+
+// Two units compiled with different flags have different code for the same inline functions, and the linker keeps one
+// of them: a unit built with -mavx2 could so hand its AVX2 code to one that runs on an older processor. The name of an
+// inline namespace tells them apart by version, instruction set and exceptions.
+#if defined(__AVX512F__)
+#define BATCHNORM_ABI_ISA _avx512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define BATCHNORM_ABI_ISA _avx2_fma
+#elif defined(__AVX2__)
+#define BATCHNORM_ABI_ISA _avx2
+#elif defined(__AVX__)
+#define BATCHNORM_ABI_ISA _avx
+#elif defined(__SSE4_1__)
+#define BATCHNORM_ABI_ISA _sse4
+#elif defined(__SSE3__)
+#define BATCHNORM_ABI_ISA _sse3
+#elif defined(__ARM_FEATURE_SVE)
+#define BATCHNORM_ABI_ISA _sve
+#else
+#define BATCHNORM_ABI_ISA _base
+#endif
+
+#if BATCHNORM_EXCEPTIONS
+#define BATCHNORM_ABI_EXCEPTIONS
+#else
+#define BATCHNORM_ABI_EXCEPTIONS _noexcept
+#endif
+
+#define BATCHNORM_JOIN_(major, minor, patch, isa, exceptions) v##major##_##minor##_##patch##isa##exceptions
+#define BATCHNORM_JOIN(major, minor, patch, isa, exceptions) BATCHNORM_JOIN_(major, minor, patch, isa, exceptions)
+#define BATCHNORM_ABI                                                                                  \
+  BATCHNORM_JOIN(BATCHNORM_VERSION_MAJOR, BATCHNORM_VERSION_MINOR, BATCHNORM_VERSION_PATCH,            \
+                 BATCHNORM_ABI_ISA, BATCHNORM_ABI_EXCEPTIONS)
+
+#define BATCHNORM_NAMESPACE_BEGIN \
+  namespace batchnorm {           \
+  inline namespace BATCHNORM_ABI {
+#define BATCHNORM_NAMESPACE_END \
+  }                             \
+  }
+
+#endif  // BATCHNORM_DETAIL_CONFIG_HPP
