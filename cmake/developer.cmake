@@ -25,6 +25,12 @@ foreach(part IN ITEMS examples tests benchmarks)
   endif()
 endforeach()
 
+# The test presets with sanitizers leave these out: they look at other compilations than this one.
+option(BATCHNORM_TEST_PACKAGING "Test the ways in which people take the library" ON)
+if(BATCHNORM_BUILD_TESTS AND BATCHNORM_TEST_PACKAGING)
+  add_subdirectory("${PROJECT_SOURCE_DIR}/tests/packaging" "${PROJECT_BINARY_DIR}/packaging")
+endif()
+
 # The demo runs as the last step of its build, on the person's own terminal, so that its progress bar can be seen.
 if(TARGET train_digits)
   add_custom_target(

@@ -1,0 +1,15 @@
+# Installs the build in BUILD under a first name, then moves it to PREFIX: what is found there must not name the first.
+file(REMOVE_RECURSE "${PREFIX}" "${PREFIX}.moved")
+execute_process(COMMAND "${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${PREFIX}.moved" COMMAND_ERROR_IS_FATAL ANY)
+file(RENAME "${PREFIX}.moved" "${PREFIX}")
+
+file(GLOB_RECURSE files "${PREFIX}/*")
+foreach(file IN LISTS files)
+  file(READ "${file}" text)
+  foreach(path IN ITEMS "${BUILD}" "${SOURCE}" "${PREFIX}.moved")
+    string(FIND "${text}" "${path}" at)
+    if(NOT at EQUAL -1)
+      message(FATAL_ERROR "${file} names ${path}")
+    endif()
+  endforeach()
+endforeach()
