@@ -19,7 +19,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "cmake/bootstrap.sh"; }
 
-preset=${1:-}
+preset=${1:-} option=${2:-}
+if [[ -n $option && $option != --install-only ]]; then
+  echo "bootstrap: there is no option '$option'" >&2
+  exit 2
+fi
 case $preset in
   demo | test | bench | asan | tsan | fuzz | docs) ;;
   -h | --help)
@@ -71,12 +75,13 @@ if command -v apt-get >/dev/null; then
 else
   echo "bootstrap: without apt, these have to be there already, or be fetched by CMake: ${needs[*]%%:*}"
 fi
-[[ ${2:-} != --install-only ]] || exit 0
+[[ -z $option ]] || exit 0
 
-command -v cmake >/dev/null || {
-  echo "bootstrap: CMake 3.25 or later is needed and was not found" >&2
+found=$(cmake --version 2>/dev/null | sed -n '1s/[^0-9]*//p')
+if [[ $(printf '%s\n' 3.25 "${found:-0}" | sort -V | head -n 1) != 3.25 ]]; then
+  echo "bootstrap: CMake 3.25 or later is needed, found ${found:-none}" >&2
   exit 1
-}
+fi
 
 # One job a core, as long as each has 2 GiB of memory: templates over Eigen want that much.
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
