@@ -1,4 +1,5 @@
-// What the compiler is and may do: attributes, exceptions, and the namespace that keeps differently compiled units apart.
+// What the compiler is and may do: attributes, exceptions, and the namespace that keeps differently compiled units
+// apart.
 
 #ifndef BATCHNORM_DETAIL_CONFIG_HPP
 #define BATCHNORM_DETAIL_CONFIG_HPP
@@ -13,10 +14,12 @@
 #if defined(__GNUC__) && !defined(_MSC_VER)
 #define BATCHNORM_GNU 1
 #define BATCHNORM_ALWAYS_INLINE inline __attribute__((always_inline))
+#define BATCHNORM_INLINE_LAMBDA __attribute__((always_inline))
 #define BATCHNORM_NOINLINE __attribute__((noinline))
 #else
 #define BATCHNORM_GNU 0
 #define BATCHNORM_ALWAYS_INLINE inline
+#define BATCHNORM_INLINE_LAMBDA
 #define BATCHNORM_NOINLINE
 #endif
 
@@ -70,9 +73,9 @@
 
 #define BATCHNORM_JOIN_(major, minor, patch, isa, exceptions) v##major##_##minor##_##patch##isa##exceptions
 #define BATCHNORM_JOIN(major, minor, patch, isa, exceptions) BATCHNORM_JOIN_(major, minor, patch, isa, exceptions)
-#define BATCHNORM_ABI                                                                                  \
-  BATCHNORM_JOIN(BATCHNORM_VERSION_MAJOR, BATCHNORM_VERSION_MINOR, BATCHNORM_VERSION_PATCH,            \
-                 BATCHNORM_ABI_ISA, BATCHNORM_ABI_EXCEPTIONS)
+#define BATCHNORM_ABI                                                                                          \
+  BATCHNORM_JOIN(BATCHNORM_VERSION_MAJOR, BATCHNORM_VERSION_MINOR, BATCHNORM_VERSION_PATCH, BATCHNORM_ABI_ISA, \
+                 BATCHNORM_ABI_EXCEPTIONS)
 
 #define BATCHNORM_NAMESPACE_BEGIN \
   namespace batchnorm {           \

@@ -1,0 +1,156 @@
+// The settings of a batch normalization layer, each checked when it is set.
+
+#ifndef BATCHNORM_OPTIONS_HPP
+#define BATCHNORM_OPTIONS_HPP
+
+#include <Eigen/Core>  // Eigen::Index
+
+#include <cmath>
+#include <optional>
+
+#include "batchnorm/detail/error.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+
+/// Which variance of a batch of n values per channel enters the running variance. The batch itself is always
+/// normalized by the biased one (Ioffe and Szegedy, arXiv 1502.03167, algorithms 1 and 2).
+enum class Variance {
+  unbiased,  ///< M2 / (n - 1), as PyTorch and the paper
+  biased,    ///< M2 / n, as Keras and ONNX
+};
+
+/// What a training pass does when a channel has exactly one value, whose variance says nothing.
+enum class SingleValue {
+  error,        ///< throw std::invalid_argument, as PyTorch
+  skip_update,  ///< y = bias; running statistics and num_batches_tracked stay as they are
+  use_running,  ///< normalize with the running statistics, which stay as they are and are constants in backward
+  allow,        ///< variance 0, and the running statistics are updated with it, as Keras
+};
+
+/// The settings of a BatchNorm. Setters check their argument, throw std::invalid_argument, and return the options, so
+/// that calls chain; each has a getter of the same name.
+///
+///     auto options = batchnorm::BatchNormOptions(64).epsilon(1e-3).decay(0.99).channel_axis(-1);
+class BatchNormOptions {
+ public:
+  using Index = Eigen::Index;
+
+  /// `num_features`: the number of channels, at least 1. Implicit, so that `BatchNorm<float, 4> bn(64)` works.
+  BatchNormOptions(Index num_features) : num_features_(num_features) {  // NOLINT(google-explicit-constructor)
+    detail::require(num_features >= 1, "expected num_features of at least 1, got ", num_features);
+  }
+
+  /// PyTorch's conventions (torch.nn.BatchNorm*d), which are also the defaults here: epsilon 1e-5, momentum 0.1,
+  /// unbiased running variance, channels on axis 1, an error for a single value per channel.
+  static BatchNormOptions pytorch(Index num_features) { return BatchNormOptions(num_features); }
+
+  /// Keras' conventions (keras.layers.BatchNormalization): epsilon 1e-3, decay 0.99 (which Keras calls momentum),
+  /// biased running variance, channels last, a single value per channel allowed.
+  static BatchNormOptions keras(Index num_features) {
+    return BatchNormOptions(num_features)
+        .epsilon(1e-3)
+        .decay(0.99)
+        .running_variance(Variance::biased)
+        .channel_axis(-1)
+        .single_value(SingleValue::allow);
+  }
+
+  /// ONNX's conventions (operator BatchNormalization, opset 15): epsilon 1e-5, decay 0.9 (which ONNX calls momentum),
+  /// biased running variance, channels on axis 1, a single value per channel allowed.
+  static BatchNormOptions onnx(Index num_features) {
+    return BatchNormOptions(num_features)
+        .decay(0.9)
+        .running_variance(Variance::biased)
+        .single_value(SingleValue::allow);
+  }
+
+  /// Added to the variance before its square root. Finite and at least 0; default 1e-5. With 0, a constant channel
+  /// normalizes to its bias.
+  BatchNormOptions& epsilon(double value) {
+    detail::require(std::isfinite(value) && value >= 0, "expected a finite epsilon of at least 0, got ", value);
+    epsilon_ = value;
+    return *this;
+  }
+  double epsilon() const { return epsilon_; }
+
+  /// The share m of the batch in the running statistics: running = (1 - m) running + m batch. In [0, 1]; default 0.1.
+  /// std::nullopt keeps the cumulative average of all batches since the last reset.
+  BatchNormOptions& momentum(std::optional<double> value) {
+    detail::require(!value || (*value >= 0 && *value <= 1), "expected a momentum in [0, 1], got ", value.value_or(0));
+    momentum_ = value;
+    return *this;
+  }
+  std::optional<double> momentum() const { return momentum_; }
+
+  /// The same knob the other way round, as in the paper and in Keras: momentum = 1 - decay. In [0, 1].
+  BatchNormOptions& decay(double value) {
+    detail::require(value >= 0 && value <= 1, "expected a decay in [0, 1], got ", value);
+    return momentum(1 - value);
+  }
+
+  /// Whether there is a learnable scale, weight() (gamma in the paper). Default true.
+  BatchNormOptions& scale(bool value) {
+    scale_ = value;
+    return *this;
+  }
+  bool scale() const { return scale_; }
+
+  /// Whether there is a learnable shift, bias() (beta in the paper). Default true.
+  BatchNormOptions& shift(bool value) {
+    shift_ = value;
+    return *this;
+  }
+  bool shift() const { return shift_; }
+
+  /// Sets scale and shift together.
+  BatchNormOptions& affine(bool value) { return scale(value).shift(value); }
+  bool affine() const { return scale_ && shift_; }
+
+  /// Whether running statistics are kept and used for inference. Default true; if false, batch statistics are used in
+  /// training and inference alike.
+  BatchNormOptions& track_running_stats(bool value) {
+    track_running_stats_ = value;
+    return *this;
+  }
+  bool track_running_stats() const { return track_running_stats_; }
+
+  /// Which variance enters running_var(). Default Variance::unbiased.
+  BatchNormOptions& running_variance(Variance value) {
+    running_variance_ = value;
+    return *this;
+  }
+  Variance running_variance() const { return running_variance_; }
+
+  /// The axis of the channels; a negative one counts from the back, -1 being channels-last. Default 1. Whether a
+  /// tensor has such an axis is checked by the layer, which knows the rank.
+  BatchNormOptions& channel_axis(int value) {
+    channel_axis_ = value;
+    return *this;
+  }
+  int channel_axis() const { return channel_axis_; }
+
+  /// What training on one value per channel does. Default SingleValue::error.
+  BatchNormOptions& single_value(SingleValue value) {
+    single_value_ = value;
+    return *this;
+  }
+  SingleValue single_value() const { return single_value_; }
+
+  /// The number of channels.
+  Index num_features() const { return num_features_; }
+
+ private:
+  Index num_features_;
+  double epsilon_ = 1e-5;
+  std::optional<double> momentum_ = 0.1;
+  bool scale_ = true;
+  bool shift_ = true;
+  bool track_running_stats_ = true;
+  Variance running_variance_ = Variance::unbiased;
+  int channel_axis_ = 1;
+  SingleValue single_value_ = SingleValue::error;
+};
+
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_OPTIONS_HPP
