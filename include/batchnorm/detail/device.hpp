@@ -1,0 +1,104 @@
+// Tasks on the threads of the caller's Eigen device.
+
+#ifndef BATCHNORM_DETAIL_DEVICE_HPP
+#define BATCHNORM_DETAIL_DEVICE_HPP
+
+#include <atomic>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+#include "batchnorm/detail/tensor.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+// Duck-typed, because Eigen defines ThreadPoolDevice only where the user asked for it with EIGEN_USE_THREADS.
+template <class Device, class = void>
+struct has_threads : std::false_type {};
+template <class Device>
+struct has_threads<
+    Device, std::void_t<decltype(std::declval<const Device&>().numThreads()),
+                        decltype(std::declval<const Device&>().currentThreadId()),
+                        decltype(std::declval<const Device&>().parallelFor(Index(), std::declval<Eigen::TensorOpCost>(),
+                                                                           std::declval<void (*)(Index, Index)>()))>>
+    : std::true_type {};
+
+template <class Device>
+constexpr void check_device_type() {
+  static_assert(std::is_convertible_v<const Device*, const Eigen::DefaultDevice*> || has_threads<Device>::value,
+                "batchnorm: expected an Eigen device that runs on the CPU: DefaultDevice, or ThreadPoolDevice with "
+                "EIGEN_USE_THREADS defined before the first include of Eigen's tensors");
+}
+
+/// How many threads to use for work on so many bytes: one where the caller is itself one of the device's threads,
+/// which would wait for itself, and where waking another takes longer than the work.
+template <class Device>
+Index usable_threads(const Device& device, Index bytes) {
+  if constexpr (has_threads<Device>::value) {
+    constexpr Index worth_a_thread = Index(64) << 10;
+    const Index threads = static_cast<Index>(device.numThreads());
+    if (threads > 1 && bytes >= 2 * worth_a_thread && device.currentThreadId() == -1) {
+      return bytes / worth_a_thread < threads ? bytes / worth_a_thread : threads;
+    }
+  }
+  static_cast<void>(device), static_cast<void>(bytes);
+  return 1;
+}
+
+// The first exception out of several threads' tasks, for the thread that waits for them.
+class FirstException {
+ public:
+  template <class Action>
+  void guard(const Action& action) {
+#if BATCHNORM_EXCEPTIONS
+    try {
+      action();
+    } catch (...) {
+      if (!caught_.exchange(true)) exception_ = std::current_exception();
+    }
+#else
+    action();
+#endif
+  }
+  bool caught() const { return caught_.load(std::memory_order_relaxed); }
+  void rethrow() const {
+#if BATCHNORM_EXCEPTIONS
+    if (exception_) std::rethrow_exception(exception_);
+#endif
+  }
+
+ private:
+  std::atomic<bool> caught_{false};
+  std::exception_ptr exception_;
+};
+
+/// Runs task(0) ... task(count - 1), each once, on up to `threads` threads, which take the next one as they are done
+/// with the last, and returns when all are done. An exception out of a task is rethrown here.
+template <class Device, class Task>
+void for_each_task(const Device& device, Index threads, Index count, const Task& task) {
+  if constexpr (has_threads<Device>::value) {
+    if (threads > 1 && count > 1) {
+      std::atomic<Index> next{0};
+      FirstException exception;
+      const auto work = [&](Index first, Index last) {
+        for (; first < last; ++first) {
+          exception.guard([&] {
+            for (Index i; !exception.caught() && (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(i);
+          });
+        }
+      };
+      // A cost so high that the device gives every index a thread of its own.
+      device.parallelFor(threads < count ? threads : count, Eigen::TensorOpCost(1e9, 1e9, 1e9),
+                         [&work](Index first, Index last) { work(first, last); });
+      return exception.rethrow();
+    }
+  }
+  static_cast<void>(device), static_cast<void>(threads);
+  for (Index i = 0; i < count; ++i) task(i);
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_DEVICE_HPP

@@ -1,0 +1,153 @@
+// How a tensor is cut into pieces of work.
+
+#ifndef BATCHNORM_DETAIL_PARTITION_HPP
+#define BATCHNORM_DETAIL_PARTITION_HPP
+
+#include <algorithm>
+
+#include "batchnorm/detail/view.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// A box of a view: the half-open ranges of its three axes.
+struct Tile {
+  Index outer_begin, outer_end;
+  Index channel_begin, channel_end;
+  Index inner_begin, inner_end;
+
+  Index channels() const { return channel_end - channel_begin; }
+  Index values_per_channel() const { return (outer_end - outer_begin) * (inner_end - inner_begin); }
+};
+
+/// The most channels in a tile, and the most elements (c, i) of neighbouring channels that a kernel treats as columns:
+/// what it keeps of them, in arrays on its stack, stays in the first-level cache.
+inline constexpr Index max_columns = 512;
+
+/// A kernel walks a tile in one of two ways. By rows: one channel after another, along `inner`, where that is long
+/// enough to fill vectors. By columns: along neighbouring channels, where inner is 1 or short, with one set of
+/// coefficients or sums for each element (c, i) of an outer step; spreading them over short rows pays once there are
+/// several outer steps.
+inline bool walks_columns(const View& view) { return view.inner < 16 || (view.inner < 256 && view.outer >= 8); }
+
+inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
+/// Where the i-th of `parts` pieces of [0, n) begins, the pieces being equal multiples of `unit` as nearly as can be.
+inline Index cut(Index n, Index parts, Index i, Index unit = 1) {
+  const Index units = ceil_div(n, unit);
+  return std::min(n, (units / parts * i + std::min(i, units % parts)) * unit);
+}
+
+/// Cuts a view that is not empty into slices along outer and inner, and into blocks of channels. A tile is one slice of
+/// one block.
+///
+/// Sums are taken tile by tile and merged in the order of the slices, so the slices decide the bits of a sum: they
+/// depend on the shape alone. The blocks do not, no sum crossing from one channel to another, and follow the number of
+/// threads and the cache as well; so does everything about a pass that takes no sums.
+class Partition {
+ public:
+  /// For a pass that takes sums, and a second one over the same tiles.
+  static Partition for_sums(const View& view, std::size_t element_bytes, Index threads) {
+    Partition result(view);
+    const auto bytes = static_cast<Index>(element_bytes);
+    if (walks_columns(view)) {
+      result.cut_columns_for_sums(bytes, threads);
+    } else {
+      result.cut_rows_for_sums(bytes, threads);
+    }
+    return result;
+  }
+
+  /// For one pass, element by element.
+  static Partition for_elements(const View& view, std::size_t element_bytes, Index threads) {
+    Partition result(view);
+    if (walks_columns(view)) {
+      result.cut_blocks(result.widest_block(), static_cast<Index>(element_bytes));
+    } else {
+      const Index channel_bytes = view.values_per_channel() * static_cast<Index>(element_bytes);
+      result.blocks_ = ceil_div(view.channels, std::min(max_columns, ceil_div(small_bytes, channel_bytes)));
+    }
+    if (threads > 1 && result.blocks_ < 4 * threads) {
+      const Index wanted = ceil_div(4 * threads, result.blocks_);
+      result.outer_slices_ = std::min(view.outer, wanted);
+      if (!walks_columns(view)) {
+        result.inner_slices_ = std::min(ceil_div(wanted, result.outer_slices_), ceil_div(view.inner, small_bytes));
+      }
+    }
+    return result;
+  }
+
+  Index slices() const { return outer_slices_ * inner_slices_; }
+  Index blocks() const { return blocks_; }
+  Index tiles() const { return slices() * blocks_; }
+
+  /// Whether both passes over a block of channels are best done before the next block, so that the second finds in the
+  /// cache what the first has read.
+  bool fused() const { return fused_; }
+
+  Tile tile(Index slice, Index block) const {
+    const Index o = slice / inner_slices_, i = slice % inner_slices_;
+    return {cut(view_.outer, outer_slices_, o),         cut(view_.outer, outer_slices_, o + 1),
+            cut(view_.channels, blocks_, block, unit_), cut(view_.channels, blocks_, block + 1, unit_),
+            cut(view_.inner, inner_slices_, i),         cut(view_.inner, inner_slices_, i + 1)};
+  }
+
+ private:
+  // Values of one channel (by rows) or of all (by columns) in a slice: enough that what is done once a slice costs
+  // little, few enough for threads to share the work of a tensor with few channels.
+  static constexpr Index slice_values = Index(1) << 15;
+  // What a pass over one block may read and still leave in a second-level cache for the next pass.
+  static constexpr Index cached_bytes = Index(1) << 20;
+  // Less than this is not worth a task.
+  static constexpr Index small_bytes = Index(1) << 15;
+
+  explicit Partition(const View& view) : view_(view) {}
+
+  Index widest_block() const { return std::max<Index>(1, max_columns / view_.inner); }
+
+  void cut_rows_for_sums(Index bytes, Index threads) {
+    if (view_.inner > slice_values) {
+      outer_slices_ = view_.outer;
+      inner_slices_ = ceil_div(view_.inner, slice_values);
+    } else {
+      outer_slices_ = ceil_div(view_.outer, slice_values / view_.inner);
+    }
+    blocks_ =
+        ceil_div(view_.channels, std::min(max_columns, ceil_div(small_bytes, view_.values_per_channel() * bytes)));
+    fused_ = threads == 1 || blocks_ >= 2 * threads;
+  }
+
+  void cut_columns_for_sums(Index bytes, Index threads) {
+    const Index step = view_.channels * view_.inner;  // elements of one outer step
+    const Index outer_a_slice = std::max(ceil_div(256, view_.inner), slice_values / step);
+    outer_slices_ = ceil_div(view_.outer, outer_a_slice);
+
+    const Index unit = block_unit(bytes);
+    const Index cached = cached_bytes / (view_.values_per_channel() * bytes);
+    Index block = std::min(widest_block(), cached);
+    if (threads > 1) block = std::min(block, ceil_div(ceil_div(view_.channels, threads), unit) * unit);
+    // A panel narrower than a cache line wastes memory's bandwidth; panels too few leave threads idle.
+    fused_ = block >= std::min(view_.channels, unit) && (threads == 1 || ceil_div(view_.channels, block) >= threads);
+    cut_blocks(fused_ ? block : widest_block(), bytes);
+  }
+
+  // Blocks of columns begin at cache lines where channels allow it.
+  Index block_unit(Index bytes) const { return view_.inner == 1 ? ceil_div(64, bytes) : 1; }
+
+  void cut_blocks(Index block, Index bytes) {
+    unit_ = block_unit(bytes);
+    blocks_ = ceil_div(ceil_div(view_.channels, unit_), std::max<Index>(1, block / unit_));
+  }
+
+  View view_;
+  Index outer_slices_ = 1;
+  Index inner_slices_ = 1;
+  Index blocks_ = 1;
+  Index unit_ = 1;  // blocks begin at multiples of so many channels
+  bool fused_ = true;
+};
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_PARTITION_HPP
