@@ -1,0 +1,219 @@
+// Pack<T, N>: N numbers that the kernels treat as one. On GCC and Clang float and double packs are vector registers of
+// whatever width N asks for; any other type or compiler gets the same interface as loops over N elements.
+
+#ifndef BATCHNORM_DETAIL_SIMD_HPP
+#define BATCHNORM_DETAIL_SIMD_HPP
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "batchnorm/detail/tensor.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// The type of sums, statistics and per-channel algebra for tensors of T.
+template <class T>
+struct accumulator {
+  using type = T;
+};
+template <>
+struct accumulator<float> {
+  using type = double;
+};
+template <class T>
+using accumulator_t = typename accumulator<T>::type;
+
+/// The type in which y and dx are computed, element by element.
+template <class T>
+struct compute {
+  using type = T;
+};
+template <class T>
+using compute_t = typename compute<T>::type;
+
+/// Scalars that have vector kernels. All others are computed one by one, by their own operators.
+template <class T>
+inline constexpr bool is_vectorized = std::is_same_v<T, float> || std::is_same_v<T, double>;
+
+/// How many values of the type C, in which a tensor of T is computed, a kernel with registers of `Bytes` takes at once.
+template <class T, class C, int Bytes>
+inline constexpr int lanes = is_vectorized<T> ? Bytes / static_cast<int>(sizeof(C)) : 1;
+
+template <class T, int N>
+struct Pack {
+  using Scalar = T;
+  static constexpr int size = N;
+  T v[N];
+
+  static Pack all(const T& value) {
+    Pack result;
+    for (int i = 0; i < N; ++i) result.v[i] = value;
+    return result;
+  }
+  friend Pack operator+(const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) result.v[i] = a.v[i] + b.v[i];
+    return result;
+  }
+  friend Pack operator-(const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) result.v[i] = a.v[i] - b.v[i];
+    return result;
+  }
+  friend Pack operator*(const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) result.v[i] = a.v[i] * b.v[i];
+    return result;
+  }
+  /// a * b + c. One expression: Clang contracts it into one instruction only so.
+  friend Pack mul_add(const Pack& a, const Pack& b, const Pack& c) {
+    Pack result;
+    for (int i = 0; i < N; ++i) result.v[i] = a.v[i] * b.v[i] + c.v[i];
+    return result;
+  }
+  /// c - a * b.
+  friend Pack sub_mul(const Pack& c, const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) result.v[i] = c.v[i] - a.v[i] * b.v[i];
+    return result;
+  }
+  /// Zero in the first `count` lanes.
+  friend Pack without_first(const Pack& a, Index count) {
+    Pack result = a;
+    for (int i = 0; i < N && i < count; ++i) result.v[i] = T(0);
+    return result;
+  }
+  friend T sum(const Pack& a) {
+    T result = a.v[0];
+    for (int i = 1; i < N; ++i) result = result + a.v[i];
+    return result;
+  }
+};
+
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE P load_generic(const T* from) {
+  P result;
+  for (int i = 0; i < P::size; ++i) result.v[i] = static_cast<typename P::Scalar>(from[i]);
+  return result;
+}
+
+#if BATCHNORM_GNU
+
+// The vector types, named one by one: GCC converts between vectors only where their size depends on no template
+// parameter. may_alias and the alignment of one element let them be loaded from any address.
+template <class T, int N>
+struct vector_of;
+
+#define BATCHNORM_VECTOR(T, Mask, N)                                                              \
+  template <>                                                                                     \
+  struct vector_of<T, N> {                                                                        \
+    typedef T type __attribute__((vector_size(N * sizeof(T))));                                   \
+    typedef Mask mask __attribute__((vector_size(N * sizeof(T))));                                \
+    typedef T memory __attribute__((vector_size(N * sizeof(T)), may_alias, aligned(alignof(T)))); \
+  };
+BATCHNORM_VECTOR(float, std::int32_t, 2)
+BATCHNORM_VECTOR(float, std::int32_t, 4)
+BATCHNORM_VECTOR(float, std::int32_t, 8)
+BATCHNORM_VECTOR(float, std::int32_t, 16)
+BATCHNORM_VECTOR(double, std::int64_t, 2)
+BATCHNORM_VECTOR(double, std::int64_t, 4)
+BATCHNORM_VECTOR(double, std::int64_t, 8)
+#undef BATCHNORM_VECTOR
+
+// A vector in a struct: passed by value between functions that are always inlined, it draws no warning about the
+// calling convention, which a bare vector would.
+template <class T, int N>
+struct VectorPack {
+  using Scalar = T;
+  using Vector = typename vector_of<T, N>::type;
+  using Mask = typename vector_of<T, N>::mask;
+  using Memory = typename vector_of<T, N>::memory;
+  using Self = Pack<T, N>;
+  static constexpr int size = N;
+  Vector v;
+
+  static BATCHNORM_ALWAYS_INLINE Self all(T value) {
+    Vector result;
+    for (int i = 0; i < N; ++i) result[i] = value;
+    return Self{{result}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self operator+(const Self& a, const Self& b) { return Self{{a.v + b.v}}; }
+  friend BATCHNORM_ALWAYS_INLINE Self operator-(const Self& a, const Self& b) { return Self{{a.v - b.v}}; }
+  friend BATCHNORM_ALWAYS_INLINE Self operator*(const Self& a, const Self& b) { return Self{{a.v * b.v}}; }
+  friend BATCHNORM_ALWAYS_INLINE Self mul_add(const Self& a, const Self& b, const Self& c) {
+    return Self{{a.v * b.v + c.v}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self sub_mul(const Self& c, const Self& a, const Self& b) {
+    return Self{{c.v - a.v * b.v}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self without_first(const Self& a, Index count) {
+    using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
+    Mask lane, first;
+    for (int i = 0; i < N; ++i) lane[i] = static_cast<Lane>(i);
+    for (int i = 0; i < N; ++i) first[i] = static_cast<Lane>(count);
+    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(a.v) & (lane >= first))}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE T sum(const Self& a) {
+    T result = a.v[0];
+    for (int i = 1; i < N; ++i) result += a.v[i];
+    return result;
+  }
+};
+
+#define BATCHNORM_PACK(T, N) \
+  template <>                \
+  struct Pack<T, N> : VectorPack<T, N> {};
+BATCHNORM_PACK(float, 4)
+BATCHNORM_PACK(float, 8)
+BATCHNORM_PACK(float, 16)
+BATCHNORM_PACK(double, 2)
+BATCHNORM_PACK(double, 4)
+BATCHNORM_PACK(double, 8)
+#undef BATCHNORM_PACK
+
+template <class P>
+inline constexpr bool is_register = std::is_base_of_v<VectorPack<typename P::Scalar, P::size>, P>;
+
+#else
+template <class P>
+inline constexpr bool is_register = false;
+#endif
+
+/// P::size elements from memory that is aligned for one of them, converted to P's scalar.
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE P load(const T* from) {
+#if BATCHNORM_GNU
+  if constexpr (is_register<P>) {
+    using Memory = typename vector_of<T, P::size>::memory;
+    if constexpr (std::is_same_v<T, typename P::Scalar>) {
+      return P{{*reinterpret_cast<const Memory*>(from)}};
+    } else {
+      return P{{__builtin_convertvector(*reinterpret_cast<const Memory*>(from), typename P::Vector)}};
+    }
+  } else {
+    return load_generic<P>(from);
+  }
+#else
+  return load_generic<P>(from);
+#endif
+}
+
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE void store(T* to, const P& value) {
+#if BATCHNORM_GNU
+  if constexpr (is_register<P>) {
+    *reinterpret_cast<typename P::Memory*>(to) = value.v;
+    return;
+  }
+#endif
+  if constexpr (!is_register<P>) {
+    for (int i = 0; i < P::size; ++i) to[i] = static_cast<T>(value.v[i]);
+  }
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_SIMD_HPP
