@@ -1,0 +1,148 @@
+// The third primitive: per channel, over a tile, sum(dy) and sum(dy * (x - mean)).
+
+#ifndef BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP
+#define BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP
+
+#include "batchnorm/detail/columns.hpp"
+#include "batchnorm/detail/wide.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+template <class A>
+struct ChannelGradients {
+  A dy, dy_centered;  // sum(dy), sum(dy * (x - mean))
+};
+
+template <class A>
+void merge_gradients(ChannelGradients<A>& total, const ChannelGradients<A>& more) {
+  total.dy = total.dy + more.dy;
+  total.dy_centered = total.dy_centered + more.dy_centered;
+}
+
+struct AccumulateGradients {
+  /// Has the means of all channels as means[c] + residuals[c]; sets result[0 ... tile.channels()).
+  template <int Bytes, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, const T* dy, const A* means,
+                                           const A* residuals, ChannelGradients<A>* result) {
+    using P = Pack<A, lanes<T, A, Bytes>>;
+    if (walks_columns(view)) {
+      by_columns<P>(view, tile, x, dy, means, result);
+    } else {
+      by_rows<P>(view, tile, x, dy, means, result);
+    }
+    // The passes subtract the mean without its residual.
+    for (Index c = 0; c < tile.channels(); ++c) {
+      result[c].dy_centered = result[c].dy_centered - result[c].dy * residuals[tile.channel_begin + c];
+    }
+  }
+
+ private:
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* x, const T* dy,
+                                              const A* means, ChannelGradients<A>* result) {
+    constexpr Index N = P::size;
+    const Index length = tile.inner_end - tile.inner_begin;
+    for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
+      const P mean = P::all(means[c]);
+      const Wide<P> wide_mean = Wide<P>::all(means[c]);
+      Wide<P> sums = Wide<P>::all(A(0)), products = sums;
+      A few_sum(0), few_products(0);
+      for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+        const Index row = (o * view.channels + c) * view.inner + tile.inner_begin;
+        Index i = 0;
+        for (; i + 4 * N <= length; i += 4 * N) {
+          const Wide<P> d = load_wide<P>(x + row + i) - wide_mean, g = load_wide<P>(dy + row + i);
+          sums = sums + g;
+          products = mul_add(g, d, products);
+        }
+        for (; i + N <= length; i += N) {
+          const P d = load<P>(x + row + i) - mean, g = load<P>(dy + row + i);
+          sums.a = sums.a + g;
+          products.a = mul_add(g, d, products.a);
+        }
+        if (i == length) continue;
+        if (length >= N) {  // the row's last vector, less what it shares with the one before
+          const Index last = row + length - N;
+          const P d = load<P>(x + last) - mean, g = without_first(load<P>(dy + last), N - (length - i));
+          sums.b = sums.b + g;
+          products.b = mul_add(g, d, products.b);
+        } else {
+          for (; i < length; ++i) {
+            const A d = A(x[row + i]) - means[c], g(dy[row + i]);
+            few_sum = few_sum + g;
+            few_products = few_products + g * d;
+          }
+        }
+      }
+      result[c - tile.channel_begin] = {few_sum + sum(fold(sums)), few_products + sum(fold(products))};
+    }
+  }
+
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile, const T* x, const T* dy,
+                                                 const A* means, ChannelGradients<A>* result) {
+    const Columns columns(view, tile);
+    A centers[max_columns], sums[max_columns], products[max_columns];
+    for (Index c = 0; c < tile.channels(); ++c) {
+      columns.for_each_of_channel(c, [&](Index j) { centers[j] = means[tile.channel_begin + c]; });
+    }
+    for (Index j = 0; j < columns.width; ++j) sums[j] = products[j] = A(0);
+    Index r = 0, at = columns.begin;
+    for (; r + 4 <= columns.rows; r += 4, at += 4 * columns.stride) {
+      add_rows<4, P>(x + at, dy + at, columns.stride, columns.width, centers, sums, products);
+    }
+    for (; r < columns.rows; ++r, at += columns.stride) {
+      add_rows<1, P>(x + at, dy + at, 0, columns.width, centers, sums, products);
+    }
+    add_rows<1, P>(x + at, dy + at, 0, columns.rest, centers, sums, products);
+    for (Index c = 0; c < tile.channels(); ++c) {
+      A total(0), product(0);
+      columns.for_each_of_channel(c, [&](Index j) {
+        total = total + sums[j];
+        product = product + products[j];
+      });
+      result[c] = {total, product};
+    }
+  }
+
+  // Adds so many rows at once that loading and storing the sums costs little.
+  template <int Rows, class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, const T* dy, Index stride, Index width, const A* centers,
+                                               A* sums, A* products) {
+    constexpr Index N = P::size;
+    Index j = 0;
+    for (; j + N <= width; j += N) {
+      add_column<Rows, P>(x + j, dy + j, stride, 0, centers + j, sums + j, products + j);
+    }
+    if (j == width) return;
+    if (width >= N) {
+      const Index last = width - N;
+      add_column<Rows, P>(x + last, dy + last, stride, j - last, centers + last, sums + last, products + last);
+    } else {
+      for (; j < width; ++j) {
+        add_column<Rows, Pack<A, 1>>(x + j, dy + j, stride, 0, centers + j, sums + j, products + j);
+      }
+    }
+  }
+
+  template <int Rows, class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, const T* dy, Index stride, Index skip, const A* centers,
+                                                 A* sums, A* products) {
+    const P center = load<P>(centers);
+    P sum = load<P>(sums), product = load<P>(products);
+    for (int r = 0; r < Rows; ++r, x += stride, dy += stride) {
+      P g = load<P>(dy);
+      if (skip != 0) g = without_first(g, skip);
+      sum = sum + g;
+      product = mul_add(g, load<P>(x) - center, product);
+    }
+    store(sums, sum);
+    store(products, product);
+  }
+};
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP

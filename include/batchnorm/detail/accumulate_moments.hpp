@@ -1,0 +1,245 @@
+// The first primitive: per channel, the mean of a tile's values and the sum of their squared deviations.
+//
+// Sums are of deviations from a value of the channel itself, so that no mean, however large, cancels digits: of n
+// values whose sum of squared deviations is M2, any one has (value - mean)^2 <= M2, which bounds what the shift can
+// cost. For 32-bit data, summed in double, that is always enough. For double, a shift that lies far out among the
+// values is replaced by the mean they turn out to have, and the chunk is summed again.
+
+#ifndef BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP
+#define BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP
+
+#include "batchnorm/detail/columns.hpp"
+#include "batchnorm/detail/wide.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// The mean, as a sum of two numbers of which the second is the first's rounding error, and M2, the sum of squared
+/// deviations from it.
+template <class A>
+struct ChannelMoments {
+  A mean, mean_residual, M2;
+};
+
+/// The moments of n values whose deviations from `center` have the given sum and sum of squares.
+template <class A>
+BATCHNORM_ALWAYS_INLINE ChannelMoments<A> moments_about(const A& center, const A& sum, const A& squares, const A& n) {
+  ChannelMoments<A> result;
+  const A shift = sum / n;
+  // Knuth's TwoSum: mean + mean_residual = center + shift exactly.
+  result.mean = center + shift;
+  const A added = result.mean - center;
+  result.mean_residual = (center - (result.mean - added)) + (shift - added);
+  result.M2 = squares - sum * shift;
+  if (result.M2 < A(0)) result.M2 = A(0);
+  return result;
+}
+
+/// Makes `total`, the moments of n values, those of them and k more (Chan, Golub and LeVeque 1979, equations 2.1).
+template <class A>
+void merge_moments(ChannelMoments<A>& total, Index n, const ChannelMoments<A>& more, Index k) {
+  if (k == 0) return;
+  if (n == 0) {
+    total = more;
+    return;
+  }
+  const A share = A(static_cast<double>(k)) / A(static_cast<double>(n + k));
+  const A delta = (more.mean - total.mean) + (more.mean_residual - total.mean_residual);
+  const A shift = delta * share;
+  const A mean = total.mean + shift;
+  const A added = mean - total.mean;
+  const A lost = (total.mean - (mean - added)) + (shift - added);
+  total.M2 = total.M2 + more.M2 + delta * shift * A(static_cast<double>(n));
+  // Renormalized, so that the residual stays below the mean's last digit.
+  const A residual = total.mean_residual + lost;
+  total.mean = mean + residual;
+  total.mean_residual = residual - (total.mean - mean);
+}
+
+struct AccumulateMoments {
+  /// Sets result[0 ... tile.channels()).
+  template <int Bytes, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, ChannelMoments<A>* result) {
+    using P = Pack<A, lanes<T, A, Bytes>>;
+    if (walks_columns(view)) {
+      by_columns<P>(view, tile, x, result);
+    } else {
+      by_rows<P>(view, tile, x, result);
+    }
+  }
+
+ private:
+  // Of the values that one shift serves. Short enough for the second-level cache to have them again, and for the
+  // rounding errors of a double's sum.
+  static constexpr Index chunk_values = 4096;
+
+  // For sums wider than the data every shift will do.
+  template <class T, class A>
+  static constexpr bool may_recenter = std::is_same_v<T, A>;
+
+  // Whether deviations from the shift are so much larger than those from the mean that digits of M2 would be lost.
+  template <class A>
+  static BATCHNORM_ALWAYS_INLINE bool is_far(const A& sum, const A& squares, const A& n) {
+    return sum * sum > A(0.96875) * squares * n;
+  }
+
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* x,
+                                              ChannelMoments<A>* result) {
+    const Index length = tile.inner_end - tile.inner_begin, stride = view.channels * view.inner;
+    const Index rows_a_chunk = std::max<Index>(1, chunk_values / length);
+    for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
+      ChannelMoments<A> total;
+      Index count = 0;
+      for (Index o = tile.outer_begin; o < tile.outer_end; o += rows_a_chunk) {
+        const Index rows = std::min(rows_a_chunk, tile.outer_end - o);
+        for (Index i = tile.inner_begin; i < tile.inner_end; i += chunk_values) {
+          const Index part = std::min(chunk_values, tile.inner_end - i);
+          const T* chunk = x + (o * view.channels + c) * view.inner + i;
+          merge_moments(total, count, chunk_moments<P, A>(chunk, rows, stride, part), rows * part);
+          count += rows * part;
+        }
+      }
+      result[c - tile.channel_begin] = total;
+    }
+  }
+
+  template <class P, class A, class T>
+  static BATCHNORM_ALWAYS_INLINE ChannelMoments<A> chunk_moments(const T* x, Index rows, Index stride, Index length) {
+    const A n(static_cast<double>(rows * length));
+    A center(x[0]), sum, squares;
+    sum_rows<P>(x, rows, stride, length, center, sum, squares);
+    if constexpr (may_recenter<T, A>) {
+      if (is_far(sum, squares, n)) {
+        center = center + sum / n;
+        sum_rows<P>(x, rows, stride, length, center, sum, squares);
+      }
+    }
+    return moments_about(center, sum, squares, n);
+  }
+
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void sum_rows(const T* x, Index rows, Index stride, Index length, const A& center,
+                                               A& sum_out, A& squares_out) {
+    constexpr Index N = P::size;
+    const P k = P::all(center);
+    const Wide<P> wide_k = Wide<P>::all(center);
+    Wide<P> sums = Wide<P>::all(A(0)), squares = sums;  // four chains of each hide the latency of an addition
+    A few_sum(0), few_squares(0);
+    for (Index r = 0; r < rows; ++r, x += stride) {
+      Index i = 0;
+      for (; i + 4 * N <= length; i += 4 * N) {
+        const Wide<P> d = load_wide<P>(x + i) - wide_k;
+        sums = sums + d;
+        squares = mul_add(d, d, squares);
+      }
+      for (; i + N <= length; i += N) {
+        const P d = load<P>(x + i) - k;
+        sums.a = sums.a + d;
+        squares.a = mul_add(d, d, squares.a);
+      }
+      if (i == length) continue;
+      if (length >= N) {  // the row's last vector, less what it shares with the one before
+        const P d = without_first(load<P>(x + length - N) - k, N - (length - i));
+        sums.b = sums.b + d;
+        squares.b = mul_add(d, d, squares.b);
+      } else {
+        for (; i < length; ++i) {
+          const A d = A(x[i]) - center;
+          few_sum = few_sum + d;
+          few_squares = few_squares + d * d;
+        }
+      }
+    }
+    sum_out = few_sum + sum(fold(sums));
+    squares_out = few_squares + sum(fold(squares));
+  }
+
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile, const T* x,
+                                                 ChannelMoments<A>* result) {
+    const Columns columns(view, tile);
+    const T* const first = x + columns.begin;
+    const A n(static_cast<double>(columns.values_per_channel()));
+    A centers[max_columns], sums[max_columns], squares[max_columns];
+    for (Index c = 0; c < tile.channels(); ++c) {
+      const A center(first[c * columns.inner]);
+      columns.for_each_of_channel(c, [&](Index j) { centers[j] = center; });
+    }
+    sum_columns<P>(columns, first, centers, sums, squares);
+    if constexpr (may_recenter<T, A>) {
+      bool any_far = false;
+      for (Index c = 0; c < tile.channels(); ++c) {
+        A sum(0), square(0);
+        add_columns(columns, c, sums, squares, sum, square);
+        if (!is_far(sum, square, n)) continue;
+        any_far = true;
+        const A center = centers[c * columns.inner] + sum / n;
+        columns.for_each_of_channel(c, [&](Index j) { centers[j] = center; });
+      }
+      if (any_far) sum_columns<P>(columns, first, centers, sums, squares);
+    }
+    for (Index c = 0; c < tile.channels(); ++c) {
+      A sum(0), square(0);
+      add_columns(columns, c, sums, squares, sum, square);
+      result[c] = moments_about(centers[c * columns.inner], sum, square, n);
+    }
+  }
+
+  template <class A>
+  static BATCHNORM_ALWAYS_INLINE void add_columns(const Columns& columns, Index c, const A* sums, const A* squares,
+                                                  A& sum, A& square) {
+    columns.for_each_of_channel(c, [&](Index j) {
+      sum = sum + sums[j];
+      square = square + squares[j];
+    });
+  }
+
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void sum_columns(const Columns& columns, const T* x, const A* centers, A* sums,
+                                                  A* squares) {
+    for (Index j = 0; j < columns.width; ++j) sums[j] = squares[j] = A(0);
+    Index r = 0;
+    for (; r + 4 <= columns.rows; r += 4) {
+      add_rows<4, P>(x + r * columns.stride, columns.stride, columns.width, centers, sums, squares);
+    }
+    for (; r < columns.rows; ++r) add_rows<1, P>(x + r * columns.stride, 0, columns.width, centers, sums, squares);
+    add_rows<1, P>(x + r * columns.stride, 0, columns.rest, centers, sums, squares);
+  }
+
+  // Adds so many rows at once that loading and storing the sums costs little.
+  template <int Rows, class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, Index stride, Index width, const A* centers, A* sums,
+                                               A* squares) {
+    constexpr Index N = P::size;
+    Index j = 0;
+    for (; j + N <= width; j += N) add_column<Rows, P>(x + j, stride, 0, centers + j, sums + j, squares + j);
+    if (j == width) return;
+    if (width >= N) {
+      const Index last = width - N;
+      add_column<Rows, P>(x + last, stride, j - last, centers + last, sums + last, squares + last);
+    } else {
+      for (; j < width; ++j) add_column<Rows, Pack<A, 1>>(x + j, stride, 0, centers + j, sums + j, squares + j);
+    }
+  }
+
+  template <int Rows, class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, Index stride, Index skip, const A* centers, A* sums,
+                                                 A* squares) {
+    const P center = load<P>(centers);
+    P sum = load<P>(sums), square = load<P>(squares);
+    for (int r = 0; r < Rows; ++r, x += stride) {
+      P d = load<P>(x) - center;
+      if (skip != 0) d = without_first(d, skip);
+      sum = sum + d;
+      square = mul_add(d, d, square);
+    }
+    store(sums, sum);
+    store(squares, square);
+  }
+};
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP

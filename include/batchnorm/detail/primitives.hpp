@@ -1,0 +1,101 @@
+// The four primitives over whole tensors: a kernel, the partition, and the caller's threads.
+
+#ifndef BATCHNORM_DETAIL_PRIMITIVES_HPP
+#define BATCHNORM_DETAIL_PRIMITIVES_HPP
+
+#include "batchnorm/detail/algebra.hpp"
+#include "batchnorm/detail/isa.hpp"
+#include "batchnorm/detail/passes.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+template <class A>
+using MomentsWorkspace = Workspace<ChannelMoments<A>, NormalizeTerms<A>>;
+template <class A>
+using GradientsWorkspace = Workspace<ChannelGradients<A>, GradientTerms<A>>;
+
+template <class T>
+Index bytes_of(const View& view) {
+  return view.size() * static_cast<Index>(sizeof(T));
+}
+
+/// Whether an output this large is better not left in the cache. In place it is there already.
+template <class T>
+bool should_stream(const View& view, bool in_place) {
+  constexpr Index large = Index(8) << 20;
+  return !in_place && bytes_of<T>(view) >= large;
+}
+
+/// Primitive 1 over a tensor: between(c, moments) once for each channel, which gives the terms of second(tile, terms),
+/// a pass that follows. `workspace` may be null, at the cost of threads that share no channel's work.
+template <class T, class Device, class Between, class Second>
+void accumulate_moments(const Device& device, const View& view, const T* x,
+                        MomentsWorkspace<accumulator_t<T>>* workspace, const Between& between, const Second& second) {
+  using Moments = ChannelMoments<accumulator_t<T>>;
+  using Terms = NormalizeTerms<accumulator_t<T>>;
+  const Isa isa = best_isa();
+  const Index threads = usable_threads(device, bytes_of<T>(view));
+  two_passes<Moments, Terms>(
+      device, threads, Partition::for_sums(view, sizeof(T), threads), view.channels, workspace,
+      [&](const Tile& tile, Moments* sums) { run_kernel<AccumulateMoments, T>(isa, view, tile, x, sums); },
+      [](Moments& total, Index n, const Moments& more, Index k) { merge_moments(total, n, more, k); }, between, second);
+}
+
+/// Primitive 2 over one tile.
+template <class T>
+void normalize(const View& view, const Tile& tile, const NormalizeTerms<accumulator_t<T>>* terms, const T* x, T* y) {
+  run_kernel<Normalize, T>(best_isa(), view, tile, terms, x, y, should_stream<T>(view, x == y));
+}
+
+/// Primitive 2 over a tensor, with terms_of(c) for each channel.
+template <class T, class Device, class TermsOf>
+void normalize(const Device& device, const View& view, const T* x, T* y, const TermsOf& terms_of) {
+  const Index threads = usable_threads(device, bytes_of<T>(view));
+  one_pass(device, threads, Partition::for_elements(view, sizeof(T), threads), [&](const Tile& tile) {
+    NormalizeTerms<accumulator_t<T>> terms[max_columns];
+    for (Index c = 0; c < tile.channels(); ++c) terms[c] = terms_of(tile.channel_begin + c);
+    normalize(view, tile, terms, x, y);
+  });
+}
+
+/// Primitive 3 over a tensor, as accumulate_moments.
+template <class T, class Device, class Between, class Second>
+void accumulate_gradients(const Device& device, const View& view, const T* x, const T* dy,
+                          const accumulator_t<T>* means, const accumulator_t<T>* residuals,
+                          GradientsWorkspace<accumulator_t<T>>* workspace, const Between& between,
+                          const Second& second) {
+  using Gradients = ChannelGradients<accumulator_t<T>>;
+  using Terms = GradientTerms<accumulator_t<T>>;
+  const Isa isa = best_isa();
+  const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
+  two_passes<Gradients, Terms>(
+      device, threads, Partition::for_sums(view, 2 * sizeof(T), threads), view.channels, workspace,
+      [&](const Tile& tile, Gradients* sums) {
+        run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, residuals, sums);
+      },
+      [](Gradients& total, Index, const Gradients& more, Index) { merge_gradients(total, more); }, between, second);
+}
+
+/// Primitive 4 over one tile.
+template <class T>
+void apply_gradients(const View& view, const Tile& tile, const GradientTerms<accumulator_t<T>>* terms, const T* x,
+                     const T* dy, T* dx) {
+  run_kernel<ApplyGradients, T>(best_isa(), view, tile, terms, x, dy, dx, should_stream<T>(view, dx == x || dx == dy));
+}
+
+/// Primitive 4 over a tensor, with terms_of(c) for each channel.
+template <class T, class Device, class TermsOf>
+void apply_gradients(const Device& device, const View& view, const T* x, const T* dy, T* dx, const TermsOf& terms_of) {
+  const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
+  one_pass(device, threads, Partition::for_elements(view, sizeof(T), threads), [&](const Tile& tile) {
+    GradientTerms<accumulator_t<T>> terms[max_columns];
+    for (Index c = 0; c < tile.channels(); ++c) terms[c] = terms_of(tile.channel_begin + c);
+    apply_gradients(view, tile, terms, x, dy, dx);
+  });
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_PRIMITIVES_HPP
