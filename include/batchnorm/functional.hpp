@@ -1,0 +1,170 @@
+// The four primitives on tensors, stateless: what every feature of the layer is made of.
+
+#ifndef BATCHNORM_FUNCTIONAL_HPP
+#define BATCHNORM_FUNCTIONAL_HPP
+
+#include "batchnorm/detail/primitives.hpp"
+#include "batchnorm/moments.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+
+/// The accumulator for tensors of X's scalar: double for float and double, else the scalar itself.
+template <class X>
+using AccumulatorOf = detail::accumulator_t<detail::scalar_of<X>>;
+
+/// Per-channel coefficients of `normalize`: y = (x - mean - mean_residual) * scale + shift, each [channels].
+template <class A>
+struct NormalizeCoefficients {
+  Eigen::Tensor<A, 1> mean, mean_residual, scale, shift;
+};
+
+/// Per-channel coefficients of `apply_gradients`, each [channels]:
+/// dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale.
+template <class A>
+struct GradientCoefficients {
+  Eigen::Tensor<A, 1> mean_dy, mean, mean_residual, projection, scale;
+};
+
+/// The result of `accumulate_gradients`, each [channels].
+template <class A>
+struct GradientSums {
+  Eigen::Tensor<A, 1> dy;           ///< sum(dy)
+  Eigen::Tensor<A, 1> dy_centered;  ///< sum(dy * (x - mean))
+};
+
+namespace detail {
+
+template <class X>
+View view_of(const X& x, int channel_axis) {
+  return make_view(shape_of(x), layout_of<X>, normalized_axis(channel_axis, rank_of<X>));
+}
+
+template <class X, class Other>
+void check_same_shape(const char* name, const Other& other, const X& x) {
+  require(shape_of(other) == shape_of(x), "expected ", name, " of the shape of x, ", shape_text(shape_of(x)), ", got ",
+          shape_text(shape_of(other)));
+}
+
+template <class Vector>
+void check_per_channel(const char* name, const Vector& vector, Index channels) {
+  require(vector.size() == channels, "expected ", name, " of size ", channels, ", got ", vector.size());
+}
+
+}  // namespace detail
+
+/// Primitive 1: count, mean and M2 of each channel of x, a tensor or expression of any rank, on the axis given
+/// (negative: from the back). One pass over memory.
+template <class Device, class X>
+BasicMoments<AccumulatorOf<X>> accumulate_moments(const Device& device, const X& x, int channel_axis) {
+  const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+  const auto& input = detail::evaluated(device, x);
+  BasicMoments<AccumulatorOf<X>> moments(static_cast<Eigen::Index>(input.dimension(axis)));
+  moments.add(device, input, axis);
+  return moments;
+}
+template <class X>
+BasicMoments<AccumulatorOf<X>> accumulate_moments(const X& x, int channel_axis) {
+  return accumulate_moments(Eigen::DefaultDevice(), x, channel_axis);
+}
+
+/// Primitive 2: y = (x - mean - mean_residual) * scale + shift, into y of x's type, shape and layout, which may be x.
+template <class Device, class X, class Y>
+void normalize(const Device& device, const X& x, int channel_axis,
+               const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {
+  detail::check_device_type<Device>();
+  detail::check_input_type<detail::scalar_of<X>, detail::rank_of<X>, X>();
+  detail::check_output_type<X, Y>();
+  const auto& input = detail::evaluated(device, x);
+  const detail::View view = detail::view_of(input, channel_axis);
+  detail::check_same_shape("y", y, input);
+  detail::check_per_channel("mean", coefficients.mean, view.channels);
+  detail::check_per_channel("mean_residual", coefficients.mean_residual, view.channels);
+  detail::check_per_channel("scale", coefficients.scale, view.channels);
+  detail::check_per_channel("shift", coefficients.shift, view.channels);
+  const detail::scalar_of<X>*const from = input.data(), *const output = y.data();
+  detail::check_overlap("x", from, "y", output, view.size());
+  if (view.size() == 0) return;
+  detail::normalize(device, view, from, y.data(), [&](Eigen::Index c) -> detail::NormalizeTerms<AccumulatorOf<X>> {
+    return {coefficients.mean(c), coefficients.mean_residual(c), coefficients.scale(c), coefficients.shift(c)};
+  });
+}
+template <class X, class Y, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+void normalize(const X& x, int channel_axis, const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {
+  normalize(Eigen::DefaultDevice(), x, channel_axis, coefficients, std::forward<Y>(y));
+}
+
+/// Primitive 3: sum(dy) and sum(dy * (x - mean - mean_residual)) of each channel, for a mean of each channel.
+template <class Device, class X, class Dy, std::enable_if_t<!detail::is_tensor<Device>, int> = 0>
+GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const X& x, const Dy& dy, int channel_axis,
+                                                    const Eigen::Tensor<AccumulatorOf<X>, 1>& mean,
+                                                    const Eigen::Tensor<AccumulatorOf<X>, 1>& mean_residual) {
+  using A = AccumulatorOf<X>;
+  using T = detail::scalar_of<X>;
+  detail::check_device_type<Device>();
+  detail::check_input_type<T, detail::rank_of<X>, Dy>();
+  const auto& input = detail::evaluated(device, x);
+  const auto& gradient = detail::evaluated(device, dy);
+  const detail::View view = detail::view_of(input, channel_axis);
+  detail::check_same_shape("dy", gradient, input);
+  detail::check_per_channel("mean", mean, view.channels);
+  detail::check_per_channel("mean_residual", mean_residual, view.channels);
+  GradientSums<A> result{Eigen::Tensor<A, 1>(view.channels), Eigen::Tensor<A, 1>(view.channels)};
+  for (Eigen::Index c = 0; c < view.channels; ++c) result.dy(c) = result.dy_centered(c) = A(0);
+  if (view.size() == 0) return result;
+  detail::GradientsWorkspace<A> workspace;
+  const T *const x_data = input.data(), *const dy_data = gradient.data();
+  detail::accumulate_gradients(
+      device, view, x_data, dy_data, mean.data(), mean_residual.data(), &workspace,
+      [&](Eigen::Index c, const detail::ChannelGradients<A>& sums) {
+        result.dy(c) = sums.dy;
+        result.dy_centered(c) = sums.dy_centered;
+        return detail::GradientTerms<A>();
+      },
+      [](const detail::Tile&, const detail::GradientTerms<A>*) {});
+  return result;
+}
+template <class X, class Dy, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+GradientSums<AccumulatorOf<X>> accumulate_gradients(const X& x, const Dy& dy, int channel_axis,
+                                                    const Eigen::Tensor<AccumulatorOf<X>, 1>& mean,
+                                                    const Eigen::Tensor<AccumulatorOf<X>, 1>& mean_residual) {
+  return accumulate_gradients(Eigen::DefaultDevice(), x, dy, channel_axis, mean, mean_residual);
+}
+
+/// Primitive 4: dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale, into dx of x's type, shape and
+/// layout, which may be x or dy.
+template <class Device, class X, class Dy, class Dx, std::enable_if_t<!detail::is_tensor<Device>, int> = 0>
+void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel_axis,
+                     const GradientCoefficients<AccumulatorOf<X>>& coefficients, Dx&& dx) {
+  using T = detail::scalar_of<X>;
+  detail::check_device_type<Device>();
+  detail::check_input_type<T, detail::rank_of<X>, Dy>();
+  detail::check_output_type<X, Dx>();
+  const auto& input = detail::evaluated(device, x);
+  const auto& gradient = detail::evaluated(device, dy);
+  const detail::View view = detail::view_of(input, channel_axis);
+  detail::check_same_shape("dy", gradient, input);
+  detail::check_same_shape("dx", dx, input);
+  detail::check_per_channel("mean_dy", coefficients.mean_dy, view.channels);
+  detail::check_per_channel("mean", coefficients.mean, view.channels);
+  detail::check_per_channel("mean_residual", coefficients.mean_residual, view.channels);
+  detail::check_per_channel("projection", coefficients.projection, view.channels);
+  detail::check_per_channel("scale", coefficients.scale, view.channels);
+  const T *const x_data = input.data(), *const dy_data = gradient.data(), *const output = dx.data();
+  detail::check_overlap("x", x_data, "dx", output, view.size());
+  detail::check_overlap("dy", dy_data, "dx", output, view.size());
+  if (view.size() == 0) return;
+  detail::apply_gradients(device, view, x_data, dy_data, dx.data(),
+                          [&](Eigen::Index c) -> detail::GradientTerms<AccumulatorOf<X>> {
+                            return {coefficients.mean_dy(c), coefficients.mean(c), coefficients.mean_residual(c),
+                                    coefficients.projection(c), coefficients.scale(c)};
+                          });
+}
+template <class X, class Dy, class Dx, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+void apply_gradients(const X& x, const Dy& dy, int channel_axis,
+                     const GradientCoefficients<AccumulatorOf<X>>& coefficients, Dx&& dx) {
+  apply_gradients(Eigen::DefaultDevice(), x, dy, channel_axis, coefficients, std::forward<Dx>(dx));
+}
+
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_FUNCTIONAL_HPP

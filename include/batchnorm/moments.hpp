@@ -1,0 +1,122 @@
+// Mergeable per-channel statistics: the first primitive's result, and pooled statistics over many batches.
+
+#ifndef BATCHNORM_MOMENTS_HPP
+#define BATCHNORM_MOMENTS_HPP
+
+#include "batchnorm/detail/primitives.hpp"
+#include "batchnorm/options.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+
+/// Count, mean and M2 (the sum of squared deviations from the mean) of each channel of any number of tensors, exact to
+/// the last digits whatever the mean. Moments of parts merge into those of the whole (Chan, Golub and LeVeque 1979), so
+/// they pool batches, threads or machines:
+///
+///     batchnorm::Moments moments(64);
+///     for (const auto& batch : batches) moments.add(batch);
+///     auto variance = moments.variance(batchnorm::Variance::unbiased);
+///
+/// `A` is the accumulator: double for tensors of float and double, else the tensor's own scalar.
+template <class A>
+class BasicMoments {
+ public:
+  using Vector = Eigen::Tensor<A, 1>;
+  using Index = Eigen::Index;
+
+  /// The moments of no values, for `channels` channels, at least 1; else std::invalid_argument.
+  explicit BasicMoments(Index channels) {
+    detail::require(channels >= 1, "expected at least 1 channel, got ", channels);
+    mean_.resize(channels);
+    mean_residual_.resize(channels);
+    M2_.resize(channels);
+    for (Index c = 0; c < channels; ++c) mean_(c) = mean_residual_(c) = M2_(c) = A(0);
+  }
+
+  Index channels() const { return mean_.size(); }
+  /// The number of values per channel.
+  Index count() const { return count_; }
+  /// The mean, [channels]; 0 of no values.
+  const Vector& mean() const { return mean_; }
+  /// What the mean's last digit leaves: the sum of mean and mean_residual has twice an A's digits.
+  const Vector& mean_residual() const { return mean_residual_; }
+  /// The sum of squared deviations from the mean, [channels].
+  const Vector& M2() const { return M2_; }
+
+  /// M2 / count, or M2 / (count - 1) if unbiased; 0 of fewer than two values.
+  Vector variance(Variance kind = Variance::biased) const {
+    Vector result(channels());
+    for (Index c = 0; c < channels(); ++c) {
+      result(c) = count_ < 2 ? A(0) : detail::variance_of(A(M2_(c)), count_, kind);
+    }
+    return result;
+  }
+
+  /// Adds the values of x, a tensor or expression of any rank with channels() channels on the axis given (negative:
+  /// from the back); else std::invalid_argument and nothing is added.
+  template <class X, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+  BasicMoments& add(const X& x, int channel_axis = 1) {
+    return add(Eigen::DefaultDevice(), x, channel_axis);
+  }
+
+  /// The same on the threads of an Eigen device, with the same bits as result.
+  template <class Device, class X, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+  BasicMoments& add(const Device& device, const X& x, int channel_axis = 1) {
+    using T = detail::scalar_of<X>;
+    static_assert(
+        std::is_same_v<detail::accumulator_t<T>, A>,
+        "batchnorm: the accumulator of the tensor's scalar type is not the moments' (Moments is for float and "
+        "double; BasicMoments<T> for any other T)");
+    detail::check_device_type<Device>();
+    const auto& input = detail::evaluated(device, x);
+    const auto shape = detail::shape_of(input);
+    const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+    const Index found = shape[static_cast<std::size_t>(axis)];
+    detail::require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found,
+                    " in shape ", detail::shape_text(shape));
+    const detail::View view = detail::make_view(shape, detail::layout_of<X>, axis);
+    if (view.size() == 0) return *this;
+
+    BasicMoments added(channels());
+    added.count_ = view.values_per_channel();
+    detail::MomentsWorkspace<A> workspace;
+    const T* const data = input.data();
+    detail::accumulate_moments(
+        device, view, data, &workspace,
+        [&](Index c, const detail::ChannelMoments<A>& moments) {
+          added.set(c, moments);
+          return detail::NormalizeTerms<A>();
+        },
+        [](const detail::Tile&, const detail::NormalizeTerms<A>*) {});
+    return merge(added);
+  }
+
+  /// Adds the values that another has seen, of as many channels; else std::invalid_argument.
+  BasicMoments& merge(const BasicMoments& other) {
+    detail::require(other.channels() == channels(), "expected moments of ", channels(), " channels, got ",
+                    other.channels());
+    for (Index c = 0; c < channels(); ++c) {
+      detail::ChannelMoments<A> total = at(c);
+      detail::merge_moments(total, count_, other.at(c), other.count_);
+      set(c, total);
+    }
+    count_ += other.count_;
+    return *this;
+  }
+
+ private:
+  detail::ChannelMoments<A> at(Index c) const { return {mean_(c), mean_residual_(c), M2_(c)}; }
+  void set(Index c, const detail::ChannelMoments<A>& moments) {
+    mean_(c) = moments.mean;
+    mean_residual_(c) = moments.mean_residual;
+    M2_(c) = moments.M2;
+  }
+
+  Vector mean_, mean_residual_, M2_;
+  Index count_ = 0;
+};
+
+using Moments = BasicMoments<double>;
+
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_MOMENTS_HPP
