@@ -1,0 +1,12 @@
+// Batch normalization of Eigen tensors on the CPU: everything but what needs another dependency than Eigen.
+
+#ifndef BATCHNORM_BATCHNORM_HPP
+#define BATCHNORM_BATCHNORM_HPP
+
+#include "batchnorm/batch_norm.hpp"
+#include "batchnorm/functional.hpp"
+#include "batchnorm/moments.hpp"
+#include "batchnorm/options.hpp"
+#include "batchnorm/version.hpp"
+
+#endif  // BATCHNORM_BATCHNORM_HPP

@@ -1,0 +1,66 @@
+// What a forward pass leaves for its backward pass.
+
+#ifndef BATCHNORM_SAVED_STATISTICS_HPP
+#define BATCHNORM_SAVED_STATISTICS_HPP
+
+#include "batchnorm/detail/algebra.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+
+template <class T, int Dims>
+class BatchNorm;
+
+/// The per-channel statistics with which a BatchNorm of rank Dims normalized, as its `saved_statistics()` gives them
+/// after a forward pass. A copy, handed to `backward`, goes back through that forward however many have followed it:
+///
+///     auto y1 = bn.forward(x1);
+///     auto saved = bn.saved_statistics();
+///     auto y2 = bn.forward(x2);
+///     auto dx2 = bn.backward(x2, dy2);
+///     auto dx1 = bn.backward(x1, dy1, saved);
+///
+/// A is the layer's Accumulator. The vectors have one element per channel, and none before the first forward.
+template <class A, int Dims>
+class SavedStatistics {
+ public:
+  using Vector = Eigen::Tensor<A, 1>;
+
+  /// Whether there has been a forward.
+  bool has_forward() const { return has_forward_; }
+  /// The mean that was subtracted, to the accumulator's precision: the sum of mean and mean_residual is it to twice
+  /// that.
+  const Vector& mean() const { return mean_; }
+  const Vector& mean_residual() const { return mean_residual_; }
+  /// 1 / sqrt(variance + epsilon).
+  const Vector& inv_std() const { return inv_std_; }
+  /// Whether these were running statistics, through which no gradient flows.
+  bool constant() const { return constant_; }
+  /// The shape of the forward's input.
+  const std::array<Eigen::Index, static_cast<std::size_t>(Dims)>& shape() const { return shape_; }
+
+ private:
+  template <class T, int D>
+  friend class BatchNorm;
+
+  void resize(Eigen::Index channels) {
+    mean_.resize(channels);
+    mean_residual_.resize(channels);
+    inv_std_.resize(channels);
+  }
+  void set(Eigen::Index c, const detail::ChannelStatistics<A>& statistics) {
+    mean_(c) = statistics.mean;
+    mean_residual_(c) = statistics.mean_residual;
+    inv_std_(c) = statistics.inv_std;
+  }
+  detail::ChannelStatistics<A> operator[](Eigen::Index c) const { return {mean_(c), mean_residual_(c), inv_std_(c)}; }
+
+  Vector mean_, mean_residual_, inv_std_;
+  std::array<Eigen::Index, static_cast<std::size_t>(Dims)> shape_{};
+  const void* overwritten_ = nullptr;  // the input's memory, where the output replaced it; compared, never read
+  bool constant_ = false;
+  bool has_forward_ = false;
+};
+
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_SAVED_STATISTICS_HPP
