@@ -41,8 +41,8 @@ View view_of(const X& x, int channel_axis) {
 
 template <class X, class Other>
 void check_same_shape(const char* name, const Other& other, const X& x) {
-  require(shape_of(other) == shape_of(x), "expected ", name, " of the shape of x, ", shape_text(shape_of(x)), ", got ",
-          shape_text(shape_of(other)));
+  const auto expected = shape_of(x), got = shape_of(other);
+  require(expected == got, "expected ", name, " of the shape of x, ", shape_text(expected), ", got ", shape_text(got));
 }
 
 template <class Vector>

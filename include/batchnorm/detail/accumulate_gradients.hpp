@@ -26,7 +26,7 @@ struct AccumulateGradients {
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, const T* dy, const A* means,
                                            const A* residuals, ChannelGradients<A>* result) {
     using P = Pack<A, lanes<T, A, Bytes>>;
-    if (walks_columns(view)) {
+    if (sums_by_columns(view)) {
       by_columns<P>(view, tile, x, dy, means, result);
     } else {
       by_rows<P>(view, tile, x, dy, means, result);
@@ -38,45 +38,59 @@ struct AccumulateGradients {
   }
 
  private:
+  template <class P>
+  struct RowSums {
+    Wide<P> dy, products;
+  };
+
+  // The channels walked together by rows: their sums stay in the first-level cache.
+  static constexpr Index row_channels = 64;
+
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* x, const T* dy,
                                               const A* means, ChannelGradients<A>* result) {
-    constexpr Index N = P::size;
-    const Index length = tile.inner_end - tile.inner_begin;
-    for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
-      const P mean = P::all(means[c]);
-      const Wide<P> wide_mean = Wide<P>::all(means[c]);
-      Wide<P> sums = Wide<P>::all(A(0)), products = sums;
-      A few_sum(0), few_products(0);
+    const Index n = tile.inner_end - tile.inner_begin;
+    for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
+      const Index channels = std::min(row_channels, tile.channel_end - begin);
+      RowSums<P> sums[row_channels];
+      for (Index c = 0; c < channels; ++c) sums[c].dy = sums[c].products = Wide<P>::all(A(0));
       for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
-        const Index row = (o * view.channels + c) * view.inner + tile.inner_begin;
-        Index i = 0;
-        for (; i + 4 * N <= length; i += 4 * N) {
-          const Wide<P> d = load_wide<P>(x + row + i) - wide_mean, g = load_wide<P>(dy + row + i);
-          sums = sums + g;
-          products = mul_add(g, d, products);
-        }
-        for (; i + N <= length; i += N) {
-          const P d = load<P>(x + row + i) - mean, g = load<P>(dy + row + i);
-          sums.a = sums.a + g;
-          products.a = mul_add(g, d, products.a);
-        }
-        if (i == length) continue;
-        if (length >= N) {  // the row's last vector, less what it shares with the one before
-          const Index last = row + length - N;
-          const P d = load<P>(x + last) - mean, g = without_first(load<P>(dy + last), N - (length - i));
-          sums.b = sums.b + g;
-          products.b = mul_add(g, d, products.b);
-        } else {
-          for (; i < length; ++i) {
-            const A d = A(x[row + i]) - means[c], g(dy[row + i]);
-            few_sum = few_sum + g;
-            few_products = few_products + g * d;
-          }
+        for (Index c = 0; c < channels; ++c) {
+          const Index row = (o * view.channels + begin + c) * view.inner + tile.inner_begin;
+          add_row(x + row, dy + row, n, means[begin + c], sums[c]);
         }
       }
-      result[c - tile.channel_begin] = {few_sum + sum(fold(sums)), few_products + sum(fold(products))};
+      for (Index c = 0; c < channels; ++c) {
+        result[begin - tile.channel_begin + c] = {sum(sums[c].dy), sum(sums[c].products)};
+      }
     }
+  }
+
+  // n is at least P::size.
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, const T* dy, Index n, const A& mean, RowSums<P>& sums) {
+    const P m = P::all(mean);
+    const Wide<P> wide_m{m, m};
+    Wide<P> total = sums.dy, products = sums.products;
+    Index i = 0;
+    for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
+      const Wide<P> d = load_wide<P>(x + i) - wide_m, g = load_wide<P>(dy + i);
+      total = total + g;
+      products = mul_add(g, d, products);
+    }
+    if (i + P::size <= n) {
+      const P d = load<P>(x + i) - m, g = load<P>(dy + i);
+      total.a = total.a + g;
+      products.a = mul_add(g, d, products.a);
+      i += P::size;
+    }
+    if (i < n) {  // the row's last pack, less what it shares with the one before
+      const P d = load<P>(x + n - P::size) - m, g = without_first(load<P>(dy + n - P::size), P::size - (n - i));
+      total.b = total.b + g;
+      products.b = mul_add(g, d, products.b);
+    }
+    sums.dy = total;
+    sums.products = products;
   }
 
   template <class P, class T, class A>
@@ -85,7 +99,8 @@ struct AccumulateGradients {
     const Columns columns(view, tile);
     A centers[max_columns], sums[max_columns], products[max_columns];
     for (Index c = 0; c < tile.channels(); ++c) {
-      columns.for_each_of_channel(c, [&](Index j) { centers[j] = means[tile.channel_begin + c]; });
+      columns.for_each_of_channel(c,
+                                  [&](Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = means[tile.channel_begin + c]; });
     }
     for (Index j = 0; j < columns.width; ++j) sums[j] = products[j] = A(0);
     Index r = 0, at = columns.begin;
@@ -98,7 +113,7 @@ struct AccumulateGradients {
     add_rows<1, P>(x + at, dy + at, 0, columns.rest, centers, sums, products);
     for (Index c = 0; c < tile.channels(); ++c) {
       A total(0), product(0);
-      columns.for_each_of_channel(c, [&](Index j) {
+      columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA {
         total = total + sums[j];
         product = product + products[j];
       });

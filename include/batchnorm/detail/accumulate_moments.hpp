@@ -61,7 +61,7 @@ struct AccumulateMoments {
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, ChannelMoments<A>* result) {
     using P = Pack<A, lanes<T, A, Bytes>>;
-    if (walks_columns(view)) {
+    if (sums_by_columns(view)) {
       by_columns<P>(view, tile, x, result);
     } else {
       by_rows<P>(view, tile, x, result);
@@ -69,13 +69,16 @@ struct AccumulateMoments {
   }
 
  private:
-  // Of the values that one shift serves. Short enough for the second-level cache to have them again, and for the
-  // rounding errors of a double's sum.
-  static constexpr Index chunk_values = 4096;
-
   // For sums wider than the data every shift will do.
   template <class T, class A>
   static constexpr bool may_recenter = std::is_same_v<T, A>;
+
+  // Of a channel's values by rows, how many one shift serves: fewer where their sums' rounding errors count.
+  template <class T, class A>
+  static constexpr Index chunk_values = may_recenter<T, A> ? 4096 : 32768;
+
+  // The channels walked together by rows: their sums stay in the first-level cache.
+  static constexpr Index row_channels = 64;
 
   // Whether deviations from the shift are so much larger than those from the mean that digits of M2 would be lost.
   template <class A>
@@ -83,76 +86,89 @@ struct AccumulateMoments {
     return sum * sum > A(0.96875) * squares * n;
   }
 
+  // Sums of deviations from a channel's center, and of their squares: two chains of each, which with those of the
+  // neighbours in flight hide the latency of an addition.
+  template <class P>
+  struct RowSums {
+    Wide<P> sum, squares;
+  };
+
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* x,
                                               ChannelMoments<A>* result) {
-    const Index length = tile.inner_end - tile.inner_begin, stride = view.channels * view.inner;
-    const Index rows_a_chunk = std::max<Index>(1, chunk_values / length);
-    for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
-      ChannelMoments<A> total;
-      Index count = 0;
-      for (Index o = tile.outer_begin; o < tile.outer_end; o += rows_a_chunk) {
-        const Index rows = std::min(rows_a_chunk, tile.outer_end - o);
-        for (Index i = tile.inner_begin; i < tile.inner_end; i += chunk_values) {
-          const Index part = std::min(chunk_values, tile.inner_end - i);
-          const T* chunk = x + (o * view.channels + c) * view.inner + i;
-          merge_moments(total, count, chunk_moments<P, A>(chunk, rows, stride, part), rows * part);
-          count += rows * part;
-        }
-      }
-      result[c - tile.channel_begin] = total;
+    for (Index c = tile.channel_begin; c < tile.channel_end; c += row_channels) {
+      Tile part = tile;
+      part.channel_begin = c;
+      part.channel_end = std::min(c + row_channels, tile.channel_end);
+      neighbours_by_rows<P>(view, part, x, result + (c - tile.channel_begin));
     }
   }
 
-  template <class P, class A, class T>
-  static BATCHNORM_ALWAYS_INLINE ChannelMoments<A> chunk_moments(const T* x, Index rows, Index stride, Index length) {
-    const A n(static_cast<double>(rows * length));
-    A center(x[0]), sum, squares;
-    sum_rows<P>(x, rows, stride, length, center, sum, squares);
-    if constexpr (may_recenter<T, A>) {
-      if (is_far(sum, squares, n)) {
-        center = center + sum / n;
-        sum_rows<P>(x, rows, stride, length, center, sum, squares);
-      }
-    }
-    return moments_about(center, sum, squares, n);
-  }
-
+  // Goes along neighbouring channels before the next outer step, which keeps to long runs through memory.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void sum_rows(const T* x, Index rows, Index stride, Index length, const A& center,
-                                               A& sum_out, A& squares_out) {
-    constexpr Index N = P::size;
-    const P k = P::all(center);
-    const Wide<P> wide_k = Wide<P>::all(center);
-    Wide<P> sums = Wide<P>::all(A(0)), squares = sums;  // four chains of each hide the latency of an addition
-    A few_sum(0), few_squares(0);
-    for (Index r = 0; r < rows; ++r, x += stride) {
-      Index i = 0;
-      for (; i + 4 * N <= length; i += 4 * N) {
-        const Wide<P> d = load_wide<P>(x + i) - wide_k;
-        sums = sums + d;
-        squares = mul_add(d, d, squares);
-      }
-      for (; i + N <= length; i += N) {
-        const P d = load<P>(x + i) - k;
-        sums.a = sums.a + d;
-        squares.a = mul_add(d, d, squares.a);
-      }
-      if (i == length) continue;
-      if (length >= N) {  // the row's last vector, less what it shares with the one before
-        const P d = without_first(load<P>(x + length - N) - k, N - (length - i));
-        sums.b = sums.b + d;
-        squares.b = mul_add(d, d, squares.b);
-      } else {
-        for (; i < length; ++i) {
-          const A d = A(x[i]) - center;
-          few_sum = few_sum + d;
-          few_squares = few_squares + d * d;
+  static BATCHNORM_ALWAYS_INLINE void neighbours_by_rows(const View& view, const Tile& tile, const T* x,
+                                                         ChannelMoments<A>* result) {
+    constexpr Index chunk = chunk_values<T, A>;
+    const Index length = tile.inner_end - tile.inner_begin, parts = ceil_div(length, chunk);
+    const Index rows_a_chunk = std::max<Index>(1, chunk / length), stride = view.channels * view.inner;
+    Index count = 0;
+    for (Index o = tile.outer_begin; o < tile.outer_end; o += rows_a_chunk) {
+      const Index rows = std::min(rows_a_chunk, tile.outer_end - o);
+      for (Index i = 0; i < parts; ++i) {
+        const Index begin = cut(length, parts, i), n = cut(length, parts, i + 1) - begin;
+        const T* const first = x + (o * view.channels + tile.channel_begin) * view.inner + tile.inner_begin + begin;
+        A centers[row_channels];
+        RowSums<P> sums[row_channels];
+        for (Index c = 0; c < tile.channels(); ++c) {
+          centers[c] = A(first[c * view.inner]);
+          sums[c].sum = sums[c].squares = Wide<P>::all(A(0));
         }
+        for (Index r = 0; r < rows; ++r) {
+          const T* const row = first + r * stride;
+          for (Index c = 0; c < tile.channels(); ++c) add_row(row + c * view.inner, n, centers[c], sums[c]);
+        }
+        const A values(static_cast<double>(rows * n));
+        for (Index c = 0; c < tile.channels(); ++c) {
+          A total = sum(sums[c].sum), squares = sum(sums[c].squares);
+          if (may_recenter<T, A> && is_far(total, squares, values)) {
+            centers[c] = centers[c] + total / values;
+            RowSums<P> again{Wide<P>::all(A(0)), Wide<P>::all(A(0))};
+            for (Index r = 0; r < rows; ++r) add_row(first + r * stride + c * view.inner, n, centers[c], again);
+            total = sum(again.sum);
+            squares = sum(again.squares);
+          }
+          merge_moments(result[c], count, moments_about(centers[c], total, squares, values), rows * n);
+        }
+        count += rows * n;
       }
     }
-    sum_out = few_sum + sum(fold(sums));
-    squares_out = few_squares + sum(fold(squares));
+  }
+
+  // n is at least P::size.
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, Index n, const A& center, RowSums<P>& sums) {
+    const P k = P::all(center);
+    const Wide<P> wide_k{k, k};
+    Wide<P> sum = sums.sum, squares = sums.squares;
+    Index i = 0;
+    for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
+      const Wide<P> d = load_wide<P>(x + i) - wide_k;
+      sum = sum + d;
+      squares = mul_add(d, d, squares);
+    }
+    if (i + P::size <= n) {
+      const P d = load<P>(x + i) - k;
+      sum.a = sum.a + d;
+      squares.a = mul_add(d, d, squares.a);
+      i += P::size;
+    }
+    if (i < n) {  // the row's last pack, less what it shares with the one before
+      const P d = without_first(load<P>(x + n - P::size) - k, P::size - (n - i));
+      sum.b = sum.b + d;
+      squares.b = mul_add(d, d, squares.b);
+    }
+    sums.sum = sum;
+    sums.squares = squares;
   }
 
   template <class P, class T, class A>
@@ -164,7 +180,7 @@ struct AccumulateMoments {
     A centers[max_columns], sums[max_columns], squares[max_columns];
     for (Index c = 0; c < tile.channels(); ++c) {
       const A center(first[c * columns.inner]);
-      columns.for_each_of_channel(c, [&](Index j) { centers[j] = center; });
+      columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = center; });
     }
     sum_columns<P>(columns, first, centers, sums, squares);
     if constexpr (may_recenter<T, A>) {
@@ -175,7 +191,7 @@ struct AccumulateMoments {
         if (!is_far(sum, square, n)) continue;
         any_far = true;
         const A center = centers[c * columns.inner] + sum / n;
-        columns.for_each_of_channel(c, [&](Index j) { centers[j] = center; });
+        columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = center; });
       }
       if (any_far) sum_columns<P>(columns, first, centers, sums, squares);
     }
@@ -189,7 +205,7 @@ struct AccumulateMoments {
   template <class A>
   static BATCHNORM_ALWAYS_INLINE void add_columns(const Columns& columns, Index c, const A* sums, const A* squares,
                                                   A& sum, A& square) {
-    columns.for_each_of_channel(c, [&](Index j) {
+    columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA {
       sum = sum + sums[j];
       square = square + squares[j];
     });

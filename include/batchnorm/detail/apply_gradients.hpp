@@ -26,7 +26,7 @@ struct ApplyGradients {
                                            const T* x, const T* dy, T* dx, bool streamed) {
     using C = compute_t<T>;
     using P = Pack<C, lanes<T, C, Bytes>>;
-    if (walks_columns(view)) {
+    if (writes_by_columns(view)) {
       by_columns<P>(view, tile, terms, x, dy, dx, streamed);
     } else {
       by_rows<P>(view, tile, terms, x, dy, dx, streamed);
@@ -56,20 +56,22 @@ struct ApplyGradients {
                                               const T* x, const T* dy, T* dx, bool streamed) {
     using C = typename P::Scalar;
     const Index length = tile.inner_end - tile.inner_begin;
-    for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
-      const Rounded<C> t = rounded<C>(terms[c - tile.channel_begin]);
-      for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+    Rounded<C> all_terms[max_columns];
+    for (Index c = 0; c < tile.channels(); ++c) all_terms[c] = rounded<C>(terms[c]);
+    for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+      for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
+        const Rounded<C> t = all_terms[c - tile.channel_begin];
         const Index row = (o * view.channels + c) * view.inner + tile.inner_begin;
         const T *const x_row = x + row, *const dy_row = dy + row;
         if (t.one_factor()) {
-          transform<P>(dx + row, length, streamed, [&](auto type, Index i) BATCHNORM_INLINE_LAMBDA {
+          transform<P>(dx + row, length, length, streamed, [&](auto type, Index i, Index) BATCHNORM_INLINE_LAMBDA {
             using Q = typename decltype(type)::Pack;
             const Q centered = load<Q>(x_row + i) - Q::all(t.mean);
             const Q g = sub_mul(load<Q>(dy_row + i) - Q::all(t.mean_dy), centered, Q::all(t.projection.main));
             return (g + Q::all(t.rest)) * Q::all(t.scale.main);
           });
         } else {
-          transform<P>(dx + row, length, streamed, [&](auto type, Index i) BATCHNORM_INLINE_LAMBDA {
+          transform<P>(dx + row, length, length, streamed, [&](auto type, Index i, Index) BATCHNORM_INLINE_LAMBDA {
             using Q = typename decltype(type)::Pack;
             const Q centered = (load<Q>(x_row + i) - Q::all(t.mean)) * Q::all(t.projection.extra);
             const Q g = sub_mul(load<Q>(dy_row + i) - Q::all(t.mean_dy), centered, Q::all(t.projection.main));
@@ -85,13 +87,14 @@ struct ApplyGradients {
                                                  const T* x, const T* dy, T* dx, bool streamed) {
     using C = typename P::Scalar;
     const Columns columns(view, tile);
-    C means_dy[max_columns], means[max_columns], rests[max_columns];
-    C projections[max_columns], extra_projections[max_columns], scales[max_columns], extra_scales[max_columns];
+    constexpr Index size = max_columns + P::size;  // see Normalize
+    C means_dy[size], means[size], rests[size];
+    C projections[size], extra_projections[size], scales[size], extra_scales[size];
     bool one_factor = true;
     for (Index c = 0; c < tile.channels(); ++c) {
       const Rounded<C> t = rounded<C>(terms[c]);
       one_factor = one_factor && t.one_factor();
-      columns.for_each_of_channel(c, [&](Index j) {
+      columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA {
         means_dy[j] = t.mean_dy;
         means[j] = t.mean;
         rests[j] = t.rest;
@@ -101,25 +104,25 @@ struct ApplyGradients {
         extra_scales[j] = t.scale.extra;
       });
     }
-    for (Index r = 0; r <= columns.rows; ++r) {
-      const Index row = columns.begin + r * columns.stride, width = r < columns.rows ? columns.width : columns.rest;
+    columns.repeat_first(P::size, means_dy, means, rests, projections, extra_projections, scales, extra_scales);
+    columns.for_each_row([&](Index row, Index n, Index period) BATCHNORM_INLINE_LAMBDA {
       const T *const x_row = x + row, *const dy_row = dy + row;
       if (one_factor) {
-        transform<P>(dx + row, width, streamed, [&](auto type, Index i) BATCHNORM_INLINE_LAMBDA {
+        transform<P>(dx + row, n, period, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
           using Q = typename decltype(type)::Pack;
-          const Q centered = load<Q>(x_row + i) - load<Q>(means + i);
-          const Q g = sub_mul(load<Q>(dy_row + i) - load<Q>(means_dy + i), centered, load<Q>(projections + i));
-          return (g + load<Q>(rests + i)) * load<Q>(scales + i);
+          const Q centered = load<Q>(x_row + i) - load<Q>(means + j);
+          const Q g = sub_mul(load<Q>(dy_row + i) - load<Q>(means_dy + j), centered, load<Q>(projections + j));
+          return (g + load<Q>(rests + j)) * load<Q>(scales + j);
         });
       } else {
-        transform<P>(dx + row, width, streamed, [&](auto type, Index i) BATCHNORM_INLINE_LAMBDA {
+        transform<P>(dx + row, n, period, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
           using Q = typename decltype(type)::Pack;
-          const Q centered = (load<Q>(x_row + i) - load<Q>(means + i)) * load<Q>(extra_projections + i);
-          const Q g = sub_mul(load<Q>(dy_row + i) - load<Q>(means_dy + i), centered, load<Q>(projections + i));
-          return (g + load<Q>(rests + i)) * load<Q>(extra_scales + i) * load<Q>(scales + i);
+          const Q centered = (load<Q>(x_row + i) - load<Q>(means + j)) * load<Q>(extra_projections + j);
+          const Q g = sub_mul(load<Q>(dy_row + i) - load<Q>(means_dy + j), centered, load<Q>(projections + j));
+          return (g + load<Q>(rests + j)) * load<Q>(extra_scales + j) * load<Q>(scales + j);
         });
       }
-    }
+    });
   }
 };
 

@@ -32,11 +32,25 @@ struct Columns {
 
   /// Calls f(j) for each column j of the tile's c-th channel, always in the same order.
   template <class F>
-  void for_each_of_channel(Index c, const F& f) const {
+  BATCHNORM_ALWAYS_INLINE void for_each_of_channel(Index c, const F& f) const {
     for (Index r = 0; r < repeat; ++r) {
       const Index first = r * step_width + c * inner;
       for (Index j = first; j < first + inner; ++j) f(j);
     }
+  }
+
+  /// Calls f(begin, n, width) for each run of n elements from `begin` on: all rows at once where they lie one after
+  /// another, so that only the run's ends are short of whole packs.
+  template <class F>
+  BATCHNORM_ALWAYS_INLINE void for_each_row(const F& f) const {
+    if (stride == width) return f(begin, rows * width + rest, width);
+    for (Index r = 0; r < rows; ++r) f(begin + r * stride, width, width);
+  }
+
+  /// Sets the `count` elements after each array's columns to its first ones, over and over.
+  template <class... Arrays>
+  void repeat_first(Index count, Arrays&... arrays) const {
+    for (Index j = width; j < width + count; ++j) ((arrays[j] = arrays[j - width]), ...);
   }
 
  private:

@@ -32,19 +32,26 @@ template <class Error, class... Parts>
 #endif
 }
 
-template <class Condition, class... Parts>
-void require(const Condition& holds, const Parts&... parts) {
+template <class... Parts>
+void require(bool holds, const Parts&... parts) {
   if (!holds) fail<std::invalid_argument>(parts...);
 }
 
-// "[8, 32, 7, 7]" for anything indexable that has a size.
+/// A shape as "[8, 32, 7, 7]", written only where a message is.
 template <class Shape>
-std::string shape_text(const Shape& shape) {
-  std::ostringstream text;
-  text << '[';
-  for (std::size_t i = 0; i < shape.size(); ++i) text << (i == 0 ? "" : ", ") << shape[i];
-  text << ']';
-  return text.str();
+struct ShapeText {
+  const Shape& shape;
+
+  friend std::ostream& operator<<(std::ostream& out, const ShapeText& text) {
+    out << '[';
+    for (std::size_t i = 0; i < text.shape.size(); ++i) out << (i == 0 ? "" : ", ") << text.shape[i];
+    return out << ']';
+  }
+};
+
+template <class Shape>
+ShapeText<Shape> shape_text(const Shape& shape) {
+  return {shape};
 }
 
 }  // namespace detail

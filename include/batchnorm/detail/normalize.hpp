@@ -26,7 +26,7 @@ struct Normalize {
                                            const T* x, T* y, bool streamed) {
     using C = compute_t<T>;
     using P = Pack<C, lanes<T, C, Bytes>>;
-    if (walks_columns(view)) {
+    if (writes_by_columns(view)) {
       by_columns<P>(view, tile, terms, x, y, streamed);
     } else {
       by_rows<P>(view, tile, terms, x, y, streamed);
@@ -53,18 +53,20 @@ struct Normalize {
                                               const T* x, T* y, bool streamed) {
     using C = typename P::Scalar;
     const Index length = tile.inner_end - tile.inner_begin;
-    for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
-      const Rounded<C> term = rounded<C>(terms[c - tile.channel_begin]);
-      for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+    Rounded<C> all_terms[max_columns];
+    for (Index c = 0; c < tile.channels(); ++c) all_terms[c] = rounded<C>(terms[c]);
+    for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+      for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
+        const Rounded<C> term = all_terms[c - tile.channel_begin];
         const Index row = (o * view.channels + c) * view.inner + tile.inner_begin;
         const T* const from = x + row;
         if (term.scale.extra == C(1)) {
-          transform<P>(y + row, length, streamed, [&](auto type, Index i) BATCHNORM_INLINE_LAMBDA {
+          transform<P>(y + row, length, length, streamed, [&](auto type, Index i, Index) BATCHNORM_INLINE_LAMBDA {
             using Q = typename decltype(type)::Pack;
             return mul_add(load<Q>(from + i) - Q::all(term.mean), Q::all(term.scale.main), Q::all(term.shift));
           });
         } else {
-          transform<P>(y + row, length, streamed, [&](auto type, Index i) BATCHNORM_INLINE_LAMBDA {
+          transform<P>(y + row, length, length, streamed, [&](auto type, Index i, Index) BATCHNORM_INLINE_LAMBDA {
             using Q = typename decltype(type)::Pack;
             return mul_add((load<Q>(from + i) - Q::all(term.mean)) * Q::all(term.scale.extra), Q::all(term.scale.main),
                            Q::all(term.shift));
@@ -79,34 +81,36 @@ struct Normalize {
                                                  const T* x, T* y, bool streamed) {
     using C = typename P::Scalar;
     const Columns columns(view, tile);
-    C means[max_columns], scales[max_columns], extra_scales[max_columns], shifts[max_columns];
+    // The first columns again after the last, for packs that begin in one row and end in the next.
+    constexpr Index size = max_columns + P::size;
+    C means[size], scales[size], extra_scales[size], shifts[size];
     bool two_factors = false;
     for (Index c = 0; c < tile.channels(); ++c) {
       const Rounded<C> term = rounded<C>(terms[c]);
       two_factors = two_factors || !(term.scale.extra == C(1));
-      columns.for_each_of_channel(c, [&](Index j) {
+      columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA {
         means[j] = term.mean;
         scales[j] = term.scale.main;
         extra_scales[j] = term.scale.extra;
         shifts[j] = term.shift;
       });
     }
-    for (Index r = 0; r <= columns.rows; ++r) {
-      const Index row = columns.begin + r * columns.stride, width = r < columns.rows ? columns.width : columns.rest;
+    columns.repeat_first(P::size, means, scales, extra_scales, shifts);
+    columns.for_each_row([&](Index row, Index n, Index period) BATCHNORM_INLINE_LAMBDA {
       const T* const from = x + row;
       if (!two_factors) {
-        transform<P>(y + row, width, streamed, [&](auto type, Index i) BATCHNORM_INLINE_LAMBDA {
+        transform<P>(y + row, n, period, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
           using Q = typename decltype(type)::Pack;
-          return mul_add(load<Q>(from + i) - load<Q>(means + i), load<Q>(scales + i), load<Q>(shifts + i));
+          return mul_add(load<Q>(from + i) - load<Q>(means + j), load<Q>(scales + j), load<Q>(shifts + j));
         });
       } else {
-        transform<P>(y + row, width, streamed, [&](auto type, Index i) BATCHNORM_INLINE_LAMBDA {
+        transform<P>(y + row, n, period, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
           using Q = typename decltype(type)::Pack;
-          return mul_add((load<Q>(from + i) - load<Q>(means + i)) * load<Q>(extra_scales + i), load<Q>(scales + i),
-                         load<Q>(shifts + i));
+          return mul_add((load<Q>(from + i) - load<Q>(means + j)) * load<Q>(extra_scales + j), load<Q>(scales + j),
+                         load<Q>(shifts + j));
         });
       }
-    }
+    });
   }
 };
 

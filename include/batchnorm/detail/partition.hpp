@@ -22,13 +22,16 @@ struct Tile {
 
 /// The most channels in a tile, and the most elements (c, i) of neighbouring channels that a kernel treats as columns:
 /// what it keeps of them, in arrays on its stack, stays in the first-level cache.
-inline constexpr Index max_columns = 512;
+inline constexpr Index max_columns = 1024;
 
 /// A kernel walks a tile in one of two ways. By rows: one channel after another, along `inner`, where that is long
 /// enough to fill vectors. By columns: along neighbouring channels, where inner is 1 or short, with one set of
-/// coefficients or sums for each element (c, i) of an outer step; spreading them over short rows pays once there are
-/// several outer steps.
-inline bool walks_columns(const View& view) { return view.inner < 16 || (view.inner < 256 && view.outer >= 8); }
+/// coefficients or sums for each element (c, i) of an outer step.
+inline bool sums_by_columns(const View& view) { return view.inner < 16; }
+
+/// Writing by columns crosses from channel to channel without a gap, which pays for spreading coefficients over rows of
+/// a few vectors once there are several outer steps.
+inline bool writes_by_columns(const View& view) { return view.inner < 16 || (view.inner < 256 && view.outer >= 8); }
 
 inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
@@ -50,7 +53,7 @@ class Partition {
   static Partition for_sums(const View& view, std::size_t element_bytes, Index threads) {
     Partition result(view);
     const auto bytes = static_cast<Index>(element_bytes);
-    if (walks_columns(view)) {
+    if (sums_by_columns(view)) {
       result.cut_columns_for_sums(bytes, threads);
     } else {
       result.cut_rows_for_sums(bytes, threads);
@@ -61,7 +64,7 @@ class Partition {
   /// For one pass, element by element.
   static Partition for_elements(const View& view, std::size_t element_bytes, Index threads) {
     Partition result(view);
-    if (walks_columns(view)) {
+    if (writes_by_columns(view)) {
       result.cut_blocks(result.widest_block(), static_cast<Index>(element_bytes));
     } else {
       const Index channel_bytes = view.values_per_channel() * static_cast<Index>(element_bytes);
@@ -70,7 +73,7 @@ class Partition {
     if (threads > 1 && result.blocks_ < 4 * threads) {
       const Index wanted = ceil_div(4 * threads, result.blocks_);
       result.outer_slices_ = std::min(view.outer, wanted);
-      if (!walks_columns(view)) {
+      if (!writes_by_columns(view)) {
         result.inner_slices_ = std::min(ceil_div(wanted, result.outer_slices_), ceil_div(view.inner, small_bytes));
       }
     }
@@ -103,7 +106,9 @@ class Partition {
 
   explicit Partition(const View& view) : view_(view) {}
 
-  Index widest_block() const { return std::max<Index>(1, max_columns / view_.inner); }
+  Index widest_block() const {
+    return writes_by_columns(view_) ? std::max<Index>(1, max_columns / view_.inner) : max_columns;
+  }
 
   void cut_rows_for_sums(Index bytes, Index threads) {
     if (view_.inner > slice_values) {
@@ -119,7 +124,7 @@ class Partition {
 
   void cut_columns_for_sums(Index bytes, Index threads) {
     const Index step = view_.channels * view_.inner;  // elements of one outer step
-    const Index outer_a_slice = std::max(ceil_div(256, view_.inner), slice_values / step);
+    const Index outer_a_slice = std::max<Index>(128, slice_values / step);
     outer_slices_ = ceil_div(view_.outer, outer_a_slice);
 
     const Index unit = block_unit(bytes);

@@ -47,45 +47,45 @@ struct Pack {
   static constexpr int size = N;
   T v[N];
 
-  static Pack all(const T& value) {
+  static BATCHNORM_ALWAYS_INLINE Pack all(const T& value) {
     Pack result;
     for (int i = 0; i < N; ++i) result.v[i] = value;
     return result;
   }
-  friend Pack operator+(const Pack& a, const Pack& b) {
+  friend BATCHNORM_ALWAYS_INLINE Pack operator+(const Pack& a, const Pack& b) {
     Pack result;
     for (int i = 0; i < N; ++i) result.v[i] = a.v[i] + b.v[i];
     return result;
   }
-  friend Pack operator-(const Pack& a, const Pack& b) {
+  friend BATCHNORM_ALWAYS_INLINE Pack operator-(const Pack& a, const Pack& b) {
     Pack result;
     for (int i = 0; i < N; ++i) result.v[i] = a.v[i] - b.v[i];
     return result;
   }
-  friend Pack operator*(const Pack& a, const Pack& b) {
+  friend BATCHNORM_ALWAYS_INLINE Pack operator*(const Pack& a, const Pack& b) {
     Pack result;
     for (int i = 0; i < N; ++i) result.v[i] = a.v[i] * b.v[i];
     return result;
   }
   /// a * b + c. One expression: Clang contracts it into one instruction only so.
-  friend Pack mul_add(const Pack& a, const Pack& b, const Pack& c) {
+  friend BATCHNORM_ALWAYS_INLINE Pack mul_add(const Pack& a, const Pack& b, const Pack& c) {
     Pack result;
     for (int i = 0; i < N; ++i) result.v[i] = a.v[i] * b.v[i] + c.v[i];
     return result;
   }
   /// c - a * b.
-  friend Pack sub_mul(const Pack& c, const Pack& a, const Pack& b) {
+  friend BATCHNORM_ALWAYS_INLINE Pack sub_mul(const Pack& c, const Pack& a, const Pack& b) {
     Pack result;
     for (int i = 0; i < N; ++i) result.v[i] = c.v[i] - a.v[i] * b.v[i];
     return result;
   }
   /// Zero in the first `count` lanes.
-  friend Pack without_first(const Pack& a, Index count) {
+  friend BATCHNORM_ALWAYS_INLINE Pack without_first(const Pack& a, Index count) {
     Pack result = a;
     for (int i = 0; i < N && i < count; ++i) result.v[i] = T(0);
     return result;
   }
-  friend T sum(const Pack& a) {
+  friend BATCHNORM_ALWAYS_INLINE T sum(const Pack& a) {
     T result = a.v[0];
     for (int i = 1; i < N; ++i) result = result + a.v[i];
     return result;

@@ -3,6 +3,7 @@
 #ifndef BATCHNORM_DETAIL_TRANSFORM_HPP
 #define BATCHNORM_DETAIL_TRANSFORM_HPP
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -17,48 +18,59 @@ struct PackType {
   using Pack = P;
 };
 
-/// y[i] = f(i) for i in [0, n). f(PackType<P>(), i) gives elements i ... i + P::size - 1 as a pack P, or as a pack of
-/// one. It may read y itself at those elements: none is written before all that need it are read. Whether y is streamed
-/// past the cache, where it lies, and how its rows are cut changes no bit of it.
+/// The whole packs of [i, n), of which the first is column j: moves i past them and returns the column after them.
+template <class P, class T, class F, class Store>
+BATCHNORM_ALWAYS_INLINE Index transform_packs(T* y, Index& i, Index j, Index n, Index period, const F& f,
+                                              const Store& put) {
+  constexpr Index N = P::size;
+  using Type = PackType<P>;
+  for (;;) {
+    const Index end = std::min(n, i + (period - j));  // of packs that begin in this period
+    for (; i + 4 * N <= end; i += 4 * N, j += 4 * N) {
+      const P a = f(Type(), i, j), b = f(Type(), i + N, j + N);
+      const P c = f(Type(), i + 2 * N, j + 2 * N), d = f(Type(), i + 3 * N, j + 3 * N);
+      put(y + i, a);
+      put(y + i + N, b);
+      put(y + i + 2 * N, c);
+      put(y + i + 3 * N, d);
+    }
+    for (; i < end && i + N <= n; i += N, j += N) put(y + i, f(Type(), i, j));
+    if (i + N > n) return j;
+    j -= period;
+  }
+}
+
+/// y[i] = f(i, i % period) for i in [0, n). f(PackType<P>(), i, j) gives elements i ... i + P::size - 1, which are
+/// columns j ... j + P::size - 1, as a pack P of any size up to `P::size`; columns go on past the period as they began.
+/// f may read y itself at those elements: none is written before all that need it are read. Where y lies, whether it is
+/// streamed past the cache and how its rows are cut changes no bit of it.
 template <class P, class T, class F>
-BATCHNORM_ALWAYS_INLINE void transform(T* y, Index n, bool streamed, const F& f) {
+BATCHNORM_ALWAYS_INLINE void transform(T* y, Index n, Index period, bool streamed, const F& f) {
+  using One = Pack<typename P::Scalar, 1>;
   constexpr Index N = P::size;
   if (n < N) {
-    for (Index i = 0; i < n; ++i) store(y + i, f(PackType<Pack<typename P::Scalar, 1>>(), i));
+    for (Index i = 0; i < n; ++i) store(y + i, f(PackType<One>(), i, i));
     return;
   }
-  // The last vector overlaps the one before it, so it is computed before that is written.
-  const bool ragged = n % N != 0;
-  P last;
-  if (ragged) last = f(PackType<P>(), n - N);
-  Index i = 0;
+  // Up to the first address that is a multiple of the pack's size.
+  const auto past = static_cast<Index>(reinterpret_cast<std::uintptr_t>(y) % sizeof(P) / sizeof(T));
   if (streamed) {
-    const Index past = static_cast<Index>(reinterpret_cast<std::uintptr_t>(y) % sizeof(P) / sizeof(T));
-    if (past != 0) {
-      store(y, f(PackType<P>(), 0));
-      i = N - past;
-    }
-    for (; i + 4 * N <= n; i += 4 * N) {
-      const P a = f(PackType<P>(), i), b = f(PackType<P>(), i + N), c = f(PackType<P>(), i + 2 * N),
-              d = f(PackType<P>(), i + 3 * N);
-      stream(y + i, a);
-      stream(y + i + N, b);
-      stream(y + i + 2 * N, c);
-      stream(y + i + 3 * N, d);
-    }
-    for (; i + N <= n; i += N) stream(y + i, f(PackType<P>(), i));
-    if (i < n) store(y + n - N, f(PackType<P>(), n - N));
+    Index i = past == 0 ? 0 : std::min(N - past, n);
+    for (Index head = 0; head < i; ++head) store(y + head, f(PackType<One>(), head, head));
+    Index j = transform_packs<P>(y, i, i, n, period, f,
+                                 [](T* to, const P& value) BATCHNORM_INLINE_LAMBDA { stream(to, value); });
+    for (; i < n; ++i, ++j) store(y + i, f(PackType<One>(), i, j));
     return;
   }
-  for (; i + 4 * N <= n; i += 4 * N) {
-    const P a = f(PackType<P>(), i), b = f(PackType<P>(), i + N), c = f(PackType<P>(), i + 2 * N),
-            d = f(PackType<P>(), i + 3 * N);
-    store(y + i, a);
-    store(y + i + N, b);
-    store(y + i + 2 * N, c);
-    store(y + i + 3 * N, d);
-  }
-  for (; i + N <= n; i += N) store(y + i, f(PackType<P>(), i));
+  // The first and last vectors overlap their neighbours, so they are computed before those are written.
+  Index i = past == 0 || n < 8 * N ? 0 : N - past;
+  const bool ragged = (n - i) % N != 0;
+  P first, last;
+  if (i != 0) first = f(PackType<P>(), 0, 0);
+  const Index head = i;
+  if (ragged) last = f(PackType<P>(), n - N, (n - N) % period);
+  transform_packs<P>(y, i, i, n, period, f, [](T* to, const P& value) BATCHNORM_INLINE_LAMBDA { store(to, value); });
+  if (head != 0) store(y, first);
   if (ragged) store(y + n - N, last);
 }
 
