@@ -138,6 +138,9 @@ def machine(results):
     line += ", ".join(v.strip() for v in versions) + f"; {c['date'][:10]}."
     if "max_isa" in c:
         line += f" BATCHNORM_MAX_ISA={c['max_isa']}."
+    load = c.get("load_avg", [0])[0]
+    if load > 0.4 * c["num_cpus"]:
+        line += f" The machine was busy with something else at the start: load {load:.1f}."
     return line
 
 
