@@ -134,7 +134,7 @@ def machine(results):
     versions = [f"{name} {c[key]}" for key, name in
                 (("compiler", ""), ("libc", ""), ("eigen", "Eigen"), ("torch", "PyTorch"), ("onednn", "oneDNN"))
                 if key in c]
-    line = f"{c.get('cpu_model', 'unknown processor')}, {c['num_cpus']} processors ({caches}); "
+    line = f"{c.get('cpu_model', 'unknown processor')}, {c['num_cpus']} processors" + (f" ({caches}); " if caches else "; ")
     line += ", ".join(v.strip() for v in versions) + f"; {c['date'][:10]}."
     if "max_isa" in c:
         line += f" BATCHNORM_MAX_ISA={c['max_isa']}."
