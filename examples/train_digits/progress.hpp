@@ -3,9 +3,9 @@
 #ifndef TRAIN_DIGITS_PROGRESS_HPP
 #define TRAIN_DIGITS_PROGRESS_HPP
 
-#include <algorithm>
 #include <cstddef>
 #include <mutex>
+#include <numeric>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -24,7 +24,7 @@ class Progress {
   void epoch_done(std::size_t run, const RunSettings& settings, const EpochResult& epoch) {
     const std::lock_guard<std::mutex> lock(mutex_);
     ++done_[run];
-    if (terminal_) draw(settings, done_[run], epoch);
+    if (terminal_) draw(settings, epoch);
   }
 
   // Lines come in the order of the runs, whichever ends first.
@@ -46,17 +46,18 @@ class Progress {
            (settings.batch_norm ? ", with" : ", without");
   }
 
-  // [=====>    ]  53 %  rate 0.1, scale 1, with: epoch 12, loss 0.034, 97.10 %
-  void draw(const RunSettings& settings, std::size_t epoch, const EpochResult& result) {
-    std::size_t done = 0;
-    for (const std::size_t epochs : done_) done += epochs;
+  // [======>     ]  53 %  rate 0.1, scale 1, with: loss 0.034, accuracy 97.1 %
+  void draw(const RunSettings& settings, const EpochResult& result) {
+    const std::size_t done = std::accumulate(done_.begin(), done_.end(), std::size_t{0});
     const std::size_t total = epochs_ * done_.size();
-    constexpr std::size_t bar = 16;
-    const std::size_t filled = bar * done / total;
-    std::string text = "[" + std::string(filled, '=') + (filled < bar ? ">" : "") +
-                       std::string(bar - std::min(bar, filled + 1), ' ') + "] " + std::to_string(100 * done / total) +
-                       " %  " + describe(settings) + ": epoch " + std::to_string(epoch) + ", loss " +
-                       shortest_loss(result.loss) + ", " + percent(result.test_accuracy);
+    constexpr std::size_t length = 12;
+    std::string bar(length * done / total, '=');
+    if (bar.size() < length) bar += '>';
+    bar.resize(length, ' ');
+    const std::string share = std::to_string(100 * done / total);
+    std::string text = "[" + bar + "] " + std::string(3 - share.size(), ' ') + share + " %  " + describe(settings) +
+                       ": loss " + shortest_loss(result.loss) + ", accuracy " + fixed(100 * result.test_accuracy, 1) +
+                       " %";
     text.resize(width, ' ');
     out_ << '\r' << text << std::flush;
   }

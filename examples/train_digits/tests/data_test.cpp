@@ -121,18 +121,20 @@ TEST_CASE("a malformed optdigits file is an error that names the line", "[data]"
 }
 
 TEST_CASE("MNIST's files are read under either spelling of their names", "[data]") {
-  const char separator = GENERATE('-', '.');
-  const TemporaryFolder folder;
-  write_mnist(folder, separator);
-  const Dataset data = load_dataset(folder.path());
-  CHECK(data.height == 1);
-  CHECK(data.width == 3);
-  CHECK(data.test.labels == std::vector<int>{7, 0});
-  REQUIRE(data.train.images.dimension(0) == 2);
-  CHECK(data.train.images(0, 0) == 0.0F);
-  CHECK(data.train.images(0, 1) == 1.0F);
-  CHECK(data.train.images(0, 2) == 0.2F);
-  CHECK(data.train.images(1, 0) == 0.4F);
+  for (const char separator : {'-', '.'}) {
+    CAPTURE(separator);
+    const TemporaryFolder folder;
+    write_mnist(folder, separator);
+    const Dataset data = load_dataset(folder.path());
+    CHECK(data.height == 1);
+    CHECK(data.width == 3);
+    CHECK(data.test.labels == std::vector<int>{7, 0});
+    REQUIRE(data.train.images.dimension(0) == 2);
+    CHECK(data.train.images(0, 0) == 0.0F);
+    CHECK(data.train.images(0, 1) == 1.0F);
+    CHECK(data.train.images(0, 2) == 0.2F);
+    CHECK(data.train.images(1, 0) == 0.4F);
+  }
 }
 
 TEST_CASE("a malformed MNIST file is an error that names it and what came", "[data]") {

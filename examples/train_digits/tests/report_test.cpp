@@ -62,7 +62,7 @@ TEST_CASE("on a terminal a bar with loss and accuracy stays on one line and is e
   Progress progress(out, true, 1, 4);
   const RunSettings settings{0.1, 1, true};
   progress.epoch_done(0, settings, {0.25, 0.9});
-  CHECK(out.str().rfind("\r[====>           ] 25 %  rate 0.1, scale 1, with: epoch 1, loss 0.250, 90.00 %", 0) == 0);
+  CHECK(out.str().rfind("\r[===>        ]  25 %  rate 0.1, scale 1, with: loss 0.250, accuracy 90.0 %", 0) == 0);
   CHECK(out.str().size() == 80);
   progress.epoch_done(0, settings, {1e30, 0.9});
   progress.run_done(0, settings, result({0.9}));
