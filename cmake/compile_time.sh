@@ -6,6 +6,7 @@
 # Each figure is the best of five runs. The goals: the umbrella at most 15 % more than Eigen's header, a layer trained and
 # applied at most one second more than the umbrella. Exits 1 where a goal is missed.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 compiler=${1:-c++}
