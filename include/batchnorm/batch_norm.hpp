@@ -332,8 +332,8 @@ class BatchNorm {
           record(c, moments, s);
           return detail::normalize_terms(s, weight_of(c), bias_of(c));
         },
-        [&](const detail::Tile& tile, const detail::NormalizeTerms<Accumulator>* terms) {
-          detail::normalize(view, tile, terms, x, y);
+        [&](const detail::Tile& tile, const detail::NormalizeTerms<Accumulator>* terms, bool just_read) {
+          detail::normalize(view, tile, terms, x, y, just_read);
         });
   }
 
@@ -343,6 +343,7 @@ class BatchNorm {
     const Shape shape = detail::shape_of(x);
     const View view = check_call(shape, detail::layout_of<X>);
     check_output("x", shape, "x in its forward", saved.shape());
+    check_vector("mean in the saved statistics", saved.mean(), true);
     check_output("dy", detail::shape_of(dy), "x", shape);
     check_output("dx", detail::shape_of(dx), "x", shape);
     const T *const x_data = x.data(), *const dy_data = dy.data();
@@ -366,16 +367,16 @@ class BatchNorm {
           scratch_.bias_grad(c) = sums.dy;
           return detail::gradient_terms(s, sums, n, weight_of(c));
         },
-        [&](const detail::Tile& tile, const detail::GradientTerms<Accumulator>* terms) {
+        [&](const detail::Tile& tile, const detail::GradientTerms<Accumulator>* terms, bool just_read) {
           if (saved.constant()) {
             detail::NormalizeTerms<Accumulator> constant[detail::max_columns];
             for (Index c = 0; c < tile.channels(); ++c) {
               constant[c] =
                   detail::constant_gradient_terms(saved[tile.channel_begin + c], weight_of(tile.channel_begin + c));
             }
-            detail::normalize(view, tile, constant, dy_data, dx_data);
+            detail::normalize(view, tile, constant, dy_data, dx_data, just_read);
           } else {
-            detail::apply_gradients(view, tile, terms, x_data, dy_data, dx_data);
+            detail::apply_gradients(view, tile, terms, x_data, dy_data, dx_data, just_read);
           }
         });
     // From here on nothing throws.
@@ -440,7 +441,8 @@ class BatchNorm {
     return detail::make_view(shape, layout, axis_);
   }
 
-  void check_vector(const char* name, const Vector& vector, bool used) const {
+  template <class AnyVector>
+  void check_vector(const char* name, const AnyVector& vector, bool used) const {
     const Index expected = used ? num_features() : 0;
     detail::require(vector.size() == expected, "expected ", name, " of size ", expected, ", got ", vector.size());
   }

@@ -15,7 +15,7 @@ struct ChannelGradients {
 };
 
 template <class A>
-void merge_gradients(ChannelGradients<A>& total, const ChannelGradients<A>& more) {
+BATCHNORM_ALWAYS_INLINE void merge_gradients(ChannelGradients<A>& total, const ChannelGradients<A>& more) {
   total.dy = total.dy + more.dy;
   total.dy_centered = total.dy_centered + more.dy_centered;
 }
@@ -54,10 +54,15 @@ struct AccumulateGradients {
       const Index channels = std::min(row_channels, tile.channel_end - begin);
       RowSums<P> sums[row_channels];
       for (Index c = 0; c < channels; ++c) sums[c].dy = sums[c].products = Wide<P>::all(A(0));
+      // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
+      const bool whole = n == view.inner;
+      const Index run = whole ? channels * n : n;
+      const Index jump = whole ? view.channels * view.inner - run : view.inner - n;
       for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
         for (Index c = 0; c < channels; ++c) {
           const Index row = (o * view.channels + begin + c) * view.inner + tile.inner_begin;
-          add_row(x + row, dy + row, n, means[begin + c], sums[c]);
+          const Index left = whole ? run - c * n : n;
+          add_row(x + row, dy + row, n, means[begin + c], sums[c], left, jump);
         }
       }
       for (Index c = 0; c < channels; ++c) {
@@ -66,15 +71,20 @@ struct AccumulateGradients {
     }
   }
 
-  // n is at least P::size.
+  // n is at least P::size. What will be read next lies `left` elements on and `jump` more.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, const T* dy, Index n, const A& mean, RowSums<P>& sums) {
+  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, const T* dy, Index n, const A& mean, RowSums<P>& sums,
+                                              Index left, Index jump) {
+    constexpr Index ahead = prefetch_bytes / static_cast<Index>(sizeof(T));
     const P m = P::all(mean);
     const Wide<P> wide_m{m, m};
     Wide<P> total = sums.dy, products = sums.products;
     Index i = 0;
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
       const Wide<P> d = load_wide<P>(x + i) - wide_m, g = load_wide<P>(dy + i);
+      const Index next = i + ahead + (i + ahead < left ? 0 : jump);
+      prefetch(x + next);
+      prefetch(dy + next);
       total = total + g;
       products = mul_add(g, d, products);
     }
@@ -98,56 +108,54 @@ struct AccumulateGradients {
                                                  const A* means, ChannelGradients<A>* result) {
     const Columns columns(view, tile);
     A centers[max_columns], sums[max_columns], products[max_columns];
-    for (Index c = 0; c < tile.channels(); ++c) {
-      columns.for_each_of_channel(c,
-                                  [&](Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = means[tile.channel_begin + c]; });
-    }
+    columns.for_each_column([&](Index c, Index j)
+                                BATCHNORM_INLINE_LAMBDA { centers[j] = means[tile.channel_begin + c]; });
     for (Index j = 0; j < columns.width; ++j) sums[j] = products[j] = A(0);
     Index r = 0, at = columns.begin;
     for (; r + 4 <= columns.rows; r += 4, at += 4 * columns.stride) {
-      add_rows<4, P>(x + at, dy + at, columns.stride, columns.width, centers, sums, products);
+      const Index ahead = columns.prefetch_distance(static_cast<Index>(sizeof(T)));
+      add_rows<4, P>(x + at, dy + at, columns.stride, columns.width, ahead, centers, sums, products);
     }
-    for (; r < columns.rows; ++r, at += columns.stride) {
-      add_rows<1, P>(x + at, dy + at, 0, columns.width, centers, sums, products);
+    for (; r <= columns.rows; ++r, at += columns.stride) {
+      const Index width = r < columns.rows ? columns.width : columns.rest;
+      add_rows<1, P>(x + at, dy + at, 0, width, 0, centers, sums, products);
     }
-    add_rows<1, P>(x + at, dy + at, 0, columns.rest, centers, sums, products);
-    for (Index c = 0; c < tile.channels(); ++c) {
-      A total(0), product(0);
-      columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA {
-        total = total + sums[j];
-        product = product + products[j];
-      });
-      result[c] = {total, product};
-    }
+    for (Index c = 0; c < tile.channels(); ++c) result[c] = {A(0), A(0)};
+    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      merge_gradients(result[c], ChannelGradients<A>{sums[j], products[j]});
+    });
   }
 
   // Adds so many rows at once that loading and storing the sums costs little.
   template <int Rows, class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, const T* dy, Index stride, Index width, const A* centers,
-                                               A* sums, A* products) {
+  static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, const T* dy, Index stride, Index width, Index ahead,
+                                               const A* centers, A* sums, A* products) {
     constexpr Index N = P::size;
     Index j = 0;
     for (; j + N <= width; j += N) {
-      add_column<Rows, P>(x + j, dy + j, stride, 0, centers + j, sums + j, products + j);
+      add_column<Rows, P>(x + j, dy + j, stride, 0, ahead, centers + j, sums + j, products + j);
     }
     if (j == width) return;
     if (width >= N) {
       const Index last = width - N;
-      add_column<Rows, P>(x + last, dy + last, stride, j - last, centers + last, sums + last, products + last);
+      add_column<Rows, P>(x + last, dy + last, stride, j - last, ahead, centers + last, sums + last, products + last);
     } else {
       for (; j < width; ++j) {
-        add_column<Rows, Pack<A, 1>>(x + j, dy + j, stride, 0, centers + j, sums + j, products + j);
+        add_column<Rows, Pack<A, 1>>(x + j, dy + j, stride, 0, ahead, centers + j, sums + j, products + j);
       }
     }
   }
 
   template <int Rows, class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, const T* dy, Index stride, Index skip, const A* centers,
-                                                 A* sums, A* products) {
+  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, const T* dy, Index stride, Index skip, Index ahead,
+                                                 const A* centers, A* sums, A* products) {
     const P center = load<P>(centers);
     P sum = load<P>(sums), product = load<P>(products);
+    BATCHNORM_UNROLL
     for (int r = 0; r < Rows; ++r, x += stride, dy += stride) {
       P g = load<P>(dy);
+      prefetch(x + ahead);
+      prefetch(dy + ahead);
       if (skip != 0) g = without_first(g, skip);
       sum = sum + g;
       product = mul_add(g, load<P>(x) - center, product);

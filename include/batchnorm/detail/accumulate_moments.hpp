@@ -123,9 +123,15 @@ struct AccumulateMoments {
           centers[c] = A(first[c * view.inner]);
           sums[c].sum = sums[c].squares = Wide<P>::all(A(0));
         }
+        // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
+        const bool whole = n == view.inner;
+        const Index run = whole ? tile.channels() * n : n, jump = whole ? stride - run : view.inner - n;
         for (Index r = 0; r < rows; ++r) {
           const T* const row = first + r * stride;
-          for (Index c = 0; c < tile.channels(); ++c) add_row(row + c * view.inner, n, centers[c], sums[c]);
+          for (Index c = 0; c < tile.channels(); ++c) {
+            const Index left = whole ? run - c * n : n;
+            add_row(row + c * view.inner, n, centers[c], sums[c], left, jump);
+          }
         }
         const A values(static_cast<double>(rows * n));
         for (Index c = 0; c < tile.channels(); ++c) {
@@ -133,7 +139,7 @@ struct AccumulateMoments {
           if (may_recenter<T, A> && is_far(total, squares, values)) {
             centers[c] = centers[c] + total / values;
             RowSums<P> again{Wide<P>::all(A(0)), Wide<P>::all(A(0))};
-            for (Index r = 0; r < rows; ++r) add_row(first + r * stride + c * view.inner, n, centers[c], again);
+            for (Index r = 0; r < rows; ++r) add_row(first + r * stride + c * view.inner, n, centers[c], again, n, 0);
             total = sum(again.sum);
             squares = sum(again.squares);
           }
@@ -144,15 +150,18 @@ struct AccumulateMoments {
     }
   }
 
-  // n is at least P::size.
+  // n is at least P::size. What will be read next lies `left` elements on and `jump` more.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, Index n, const A& center, RowSums<P>& sums) {
+  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, Index n, const A& center, RowSums<P>& sums, Index left,
+                                              Index jump) {
+    constexpr Index ahead = prefetch_bytes / static_cast<Index>(sizeof(T));
     const P k = P::all(center);
     const Wide<P> wide_k{k, k};
     Wide<P> sum = sums.sum, squares = sums.squares;
     Index i = 0;
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
       const Wide<P> d = load_wide<P>(x + i) - wide_k;
+      prefetch(x + i + ahead + (i + ahead < left ? 0 : jump));
       sum = sum + d;
       squares = mul_add(d, d, squares);
     }
@@ -178,37 +187,37 @@ struct AccumulateMoments {
     const T* const first = x + columns.begin;
     const A n(static_cast<double>(columns.values_per_channel()));
     A centers[max_columns], sums[max_columns], squares[max_columns];
-    for (Index c = 0; c < tile.channels(); ++c) {
-      const A center(first[c * columns.inner]);
-      columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = center; });
-    }
+    columns.for_each_column([&](Index c, Index j)
+                                BATCHNORM_INLINE_LAMBDA { centers[j] = A(first[c * columns.inner]); });
     sum_columns<P>(columns, first, centers, sums, squares);
+    // The columns of a channel have one center, so their sums add up.
+    A totals[max_columns], total_squares[max_columns];
+    const auto add_columns = [&]() BATCHNORM_INLINE_LAMBDA {
+      for (Index c = 0; c < tile.channels(); ++c) totals[c] = total_squares[c] = A(0);
+      columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+        totals[c] = totals[c] + sums[j];
+        total_squares[c] = total_squares[c] + squares[j];
+      });
+    };
+    add_columns();
     if constexpr (may_recenter<T, A>) {
       bool any_far = false;
+      A nearer[max_columns];
       for (Index c = 0; c < tile.channels(); ++c) {
-        A sum(0), square(0);
-        add_columns(columns, c, sums, squares, sum, square);
-        if (!is_far(sum, square, n)) continue;
+        nearer[c] = centers[c * columns.inner];
+        if (!is_far(totals[c], total_squares[c], n)) continue;
         any_far = true;
-        const A center = centers[c * columns.inner] + sum / n;
-        columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = center; });
+        nearer[c] = nearer[c] + totals[c] / n;
       }
-      if (any_far) sum_columns<P>(columns, first, centers, sums, squares);
+      if (any_far) {
+        columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = nearer[c]; });
+        sum_columns<P>(columns, first, centers, sums, squares);
+        add_columns();
+      }
     }
     for (Index c = 0; c < tile.channels(); ++c) {
-      A sum(0), square(0);
-      add_columns(columns, c, sums, squares, sum, square);
-      result[c] = moments_about(centers[c * columns.inner], sum, square, n);
+      result[c] = moments_about(centers[c * columns.inner], totals[c], total_squares[c], n);
     }
-  }
-
-  template <class A>
-  static BATCHNORM_ALWAYS_INLINE void add_columns(const Columns& columns, Index c, const A* sums, const A* squares,
-                                                  A& sum, A& square) {
-    columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA {
-      sum = sum + sums[j];
-      square = square + squares[j];
-    });
   }
 
   template <class P, class T, class A>
@@ -217,35 +226,40 @@ struct AccumulateMoments {
     for (Index j = 0; j < columns.width; ++j) sums[j] = squares[j] = A(0);
     Index r = 0;
     for (; r + 4 <= columns.rows; r += 4) {
-      add_rows<4, P>(x + r * columns.stride, columns.stride, columns.width, centers, sums, squares);
+      const Index ahead = columns.prefetch_distance(static_cast<Index>(sizeof(T)));
+      add_rows<4, P>(x + r * columns.stride, columns.stride, columns.width, ahead, centers, sums, squares);
     }
-    for (; r < columns.rows; ++r) add_rows<1, P>(x + r * columns.stride, 0, columns.width, centers, sums, squares);
-    add_rows<1, P>(x + r * columns.stride, 0, columns.rest, centers, sums, squares);
+    for (; r <= columns.rows; ++r) {
+      const Index width = r < columns.rows ? columns.width : columns.rest;
+      add_rows<1, P>(x + r * columns.stride, 0, width, 0, centers, sums, squares);
+    }
   }
 
   // Adds so many rows at once that loading and storing the sums costs little.
   template <int Rows, class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, Index stride, Index width, const A* centers, A* sums,
-                                               A* squares) {
+  static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, Index stride, Index width, Index ahead, const A* centers,
+                                               A* sums, A* squares) {
     constexpr Index N = P::size;
     Index j = 0;
-    for (; j + N <= width; j += N) add_column<Rows, P>(x + j, stride, 0, centers + j, sums + j, squares + j);
+    for (; j + N <= width; j += N) add_column<Rows, P>(x + j, stride, 0, ahead, centers + j, sums + j, squares + j);
     if (j == width) return;
     if (width >= N) {
       const Index last = width - N;
-      add_column<Rows, P>(x + last, stride, j - last, centers + last, sums + last, squares + last);
+      add_column<Rows, P>(x + last, stride, j - last, ahead, centers + last, sums + last, squares + last);
     } else {
-      for (; j < width; ++j) add_column<Rows, Pack<A, 1>>(x + j, stride, 0, centers + j, sums + j, squares + j);
+      for (; j < width; ++j) add_column<Rows, Pack<A, 1>>(x + j, stride, 0, ahead, centers + j, sums + j, squares + j);
     }
   }
 
   template <int Rows, class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, Index stride, Index skip, const A* centers, A* sums,
-                                                 A* squares) {
+  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, Index stride, Index skip, Index ahead, const A* centers,
+                                                 A* sums, A* squares) {
     const P center = load<P>(centers);
     P sum = load<P>(sums), square = load<P>(squares);
+    BATCHNORM_UNROLL
     for (int r = 0; r < Rows; ++r, x += stride) {
       P d = load<P>(x) - center;
+      prefetch(x + ahead);
       if (skip != 0) d = without_first(d, skip);
       sum = sum + d;
       square = mul_add(d, d, square);

@@ -23,15 +23,58 @@ struct ApplyGradients {
   /// Has the terms of the tile's channels in terms[0 ... tile.channels()). dx may be dy or x.
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const GradientTerms<A>* terms,
-                                           const T* x, const T* dy, T* dx, bool streamed) {
+                                           const T* x, const T* dy, T* dx, Access access) {
     using C = compute_t<T>;
     using P = Pack<C, lanes<T, C, Bytes>>;
-    if (writes_by_columns(view)) {
-      by_columns<P>(view, tile, terms, x, dy, dx, streamed);
-    } else {
-      by_rows<P>(view, tile, terms, x, dy, dx, streamed);
+    Rounded<C> rounded[max_columns];
+    bool any_extra = false;
+    for (Index c = 0; c < tile.channels(); ++c) {
+      rounded[c] = round<C>(terms[c]);
+      any_extra = any_extra || !(rounded[c].projection.extra == C(1) && rounded[c].scale.extra == C(1));
     }
-    if (streamed) finish_streaming();
+
+    // Each column's coefficients, and the first ones again for packs that go past the last.
+    const Runs runs(view, tile);
+    ColumnArray<P> means_dy, means, rests, projections, extra_projections, scales, extra_scales;
+    const Index phase = packs_phase<P>(dx + runs.begin(0));
+    C *const mean_dy = means_dy.from(phase), *const mean = means.from(phase), *const rest = rests.from(phase);
+    C *const projection = projections.from(phase), *const extra_projection = extra_projections.from(phase);
+    C *const scale = scales.from(phase), *const extra_scale = extra_scales.from(phase);
+    const auto set = [&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      mean_dy[j] = rounded[c].mean_dy;
+      mean[j] = rounded[c].mean;
+      rest[j] = rounded[c].rest;
+      projection[j] = rounded[c].projection.main;
+      extra_projection[j] = rounded[c].projection.extra;
+      scale[j] = rounded[c].scale.main;
+      extra_scale[j] = rounded[c].scale.extra;
+    };
+    const bool by_columns = writes_by_columns(view);
+    if (by_columns) {
+      const Columns columns(view, tile);
+      columns.for_each_column(set);
+      repeat_first(columns.width, P::size, mean_dy, mean, rest, projection, extra_projection, scale, extra_scale);
+    }
+    const Index columns_mask = by_columns ? -1 : 0;
+    const Index ahead = access.prefetches ? prefetch_bytes / static_cast<Index>(sizeof(T)) : 0;
+
+    for (Index r = 0; r < runs.count; ++r) {
+      if (!by_columns) {
+        for (Index j = 0; j < P::size; ++j) set(runs.channel(r), j);
+      }
+      const T *const x_run = x + runs.begin(r), *const dy_run = dy + runs.begin(r);
+      transform<P>(dx + runs.begin(r), runs.n, runs.period, access.streams,
+                   [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
+                     using Q = typename decltype(type)::Pack;
+                     const Index j = column & columns_mask;
+                     prefetch(x_run + i + ahead);
+                     prefetch(dy_run + i + ahead);
+                     const Q centered = (load<Q>(x_run + i) - load<Q>(mean + j)) * load<Q>(extra_projection + j);
+                     const Q g = sub_mul(load<Q>(dy_run + i) - load<Q>(mean_dy + j), centered, load<Q>(projection + j));
+                     return (g + load<Q>(rest + j)) * load<Q>(extra_scale + j) * load<Q>(scale + j);
+                   });
+    }
+    if (access.streams) finish_streaming();
   }
 
  private:
@@ -39,90 +82,14 @@ struct ApplyGradients {
   struct Rounded {
     C mean_dy, mean, rest;
     Factors<C> projection, scale;
-
-    bool one_factor() const { return projection.extra == C(1) && scale.extra == C(1); }
   };
 
   template <class C, class A>
-  static BATCHNORM_ALWAYS_INLINE Rounded<C> rounded(const GradientTerms<A>& terms) {
+  static BATCHNORM_ALWAYS_INLINE Rounded<C> round(const GradientTerms<A>& terms) {
     const C mean_dy = static_cast<C>(terms.mean_dy), mean = static_cast<C>(terms.mean);
     const A mean_rest = (terms.mean - A(mean)) + terms.mean_residual;
     const A rest = mean_rest * terms.projection - (terms.mean_dy - A(mean_dy));
     return {mean_dy, mean, static_cast<C>(rest), factors<C>(terms.projection), factors<C>(terms.scale)};
-  }
-
-  template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const GradientTerms<A>* terms,
-                                              const T* x, const T* dy, T* dx, bool streamed) {
-    using C = typename P::Scalar;
-    const Index length = tile.inner_end - tile.inner_begin;
-    Rounded<C> all_terms[max_columns];
-    for (Index c = 0; c < tile.channels(); ++c) all_terms[c] = rounded<C>(terms[c]);
-    for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
-      for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
-        const Rounded<C> t = all_terms[c - tile.channel_begin];
-        const Index row = (o * view.channels + c) * view.inner + tile.inner_begin;
-        const T *const x_row = x + row, *const dy_row = dy + row;
-        if (t.one_factor()) {
-          transform<P>(dx + row, length, length, streamed, [&](auto type, Index i, Index) BATCHNORM_INLINE_LAMBDA {
-            using Q = typename decltype(type)::Pack;
-            const Q centered = load<Q>(x_row + i) - Q::all(t.mean);
-            const Q g = sub_mul(load<Q>(dy_row + i) - Q::all(t.mean_dy), centered, Q::all(t.projection.main));
-            return (g + Q::all(t.rest)) * Q::all(t.scale.main);
-          });
-        } else {
-          transform<P>(dx + row, length, length, streamed, [&](auto type, Index i, Index) BATCHNORM_INLINE_LAMBDA {
-            using Q = typename decltype(type)::Pack;
-            const Q centered = (load<Q>(x_row + i) - Q::all(t.mean)) * Q::all(t.projection.extra);
-            const Q g = sub_mul(load<Q>(dy_row + i) - Q::all(t.mean_dy), centered, Q::all(t.projection.main));
-            return (g + Q::all(t.rest)) * Q::all(t.scale.extra) * Q::all(t.scale.main);
-          });
-        }
-      }
-    }
-  }
-
-  template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile, const GradientTerms<A>* terms,
-                                                 const T* x, const T* dy, T* dx, bool streamed) {
-    using C = typename P::Scalar;
-    const Columns columns(view, tile);
-    constexpr Index size = max_columns + P::size;  // see Normalize
-    C means_dy[size], means[size], rests[size];
-    C projections[size], extra_projections[size], scales[size], extra_scales[size];
-    bool one_factor = true;
-    for (Index c = 0; c < tile.channels(); ++c) {
-      const Rounded<C> t = rounded<C>(terms[c]);
-      one_factor = one_factor && t.one_factor();
-      columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA {
-        means_dy[j] = t.mean_dy;
-        means[j] = t.mean;
-        rests[j] = t.rest;
-        projections[j] = t.projection.main;
-        extra_projections[j] = t.projection.extra;
-        scales[j] = t.scale.main;
-        extra_scales[j] = t.scale.extra;
-      });
-    }
-    columns.repeat_first(P::size, means_dy, means, rests, projections, extra_projections, scales, extra_scales);
-    columns.for_each_row([&](Index row, Index n, Index period) BATCHNORM_INLINE_LAMBDA {
-      const T *const x_row = x + row, *const dy_row = dy + row;
-      if (one_factor) {
-        transform<P>(dx + row, n, period, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
-          using Q = typename decltype(type)::Pack;
-          const Q centered = load<Q>(x_row + i) - load<Q>(means + j);
-          const Q g = sub_mul(load<Q>(dy_row + i) - load<Q>(means_dy + j), centered, load<Q>(projections + j));
-          return (g + load<Q>(rests + j)) * load<Q>(scales + j);
-        });
-      } else {
-        transform<P>(dx + row, n, period, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
-          using Q = typename decltype(type)::Pack;
-          const Q centered = (load<Q>(x_row + i) - load<Q>(means + j)) * load<Q>(extra_projections + j);
-          const Q g = sub_mul(load<Q>(dy_row + i) - load<Q>(means_dy + j), centered, load<Q>(projections + j));
-          return (g + load<Q>(rests + j)) * load<Q>(extra_scales + j) * load<Q>(scales + j);
-        });
-      }
-    });
   }
 };
 

@@ -1,15 +1,17 @@
-// Walking a tile by columns: rows of neighbouring channels, each column (c, i) with coefficients or sums of its own.
+// Walking a tile by columns: along rows of neighbouring channels, each column (c, i) with sums or coefficients of its
+// own.
 
 #ifndef BATCHNORM_DETAIL_COLUMNS_HPP
 #define BATCHNORM_DETAIL_COLUMNS_HPP
 
 #include "batchnorm/detail/partition.hpp"
+#include "batchnorm/detail/simd.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 /// The rows of a tile that is walked by columns: `rows` rows of `width` elements, `stride` apart, from `begin` on, and
-/// after them one row of `rest` elements. Where a whole outer step is narrower than a few vectors, a row is `repeat`
+/// after them one row of `rest` elements. Where a whole outer step is narrower than a few packs, a row is `repeat`
 /// outer steps, which lie one after another, and each channel has `repeat` times its columns.
 struct Columns {
   Index begin, width, stride, rows, rest;
@@ -20,7 +22,7 @@ struct Columns {
     inner = view.inner;
     step_width = tile.channels() * inner;
     begin = tile.outer_begin * step + tile.channel_begin * inner;
-    repeat = step_width == step && step < narrow ? std::min(outer, narrow / step) : 1;
+    repeat = step < narrow_step ? std::max<Index>(1, std::min(outer, narrow_step / step)) : 1;
     width = repeat * step_width;
     stride = repeat * step;
     rows = outer / repeat;
@@ -30,31 +32,61 @@ struct Columns {
   /// The number of values of one channel.
   Index values_per_channel() const { return (rows * repeat + rest / step_width) * inner; }
 
-  /// Calls f(j) for each column j of the tile's c-th channel, always in the same order.
+  /// How many elements on, by whole rows, lies what is to be fetched ahead.
+  Index prefetch_distance(Index element_bytes) const {
+    return ceil_div(prefetch_bytes, width * element_bytes) * stride;
+  }
+
+  /// Calls f(c, j) for each column j, which is of the tile's c-th channel; for each c in an order that is always the
+  /// same.
   template <class F>
-  BATCHNORM_ALWAYS_INLINE void for_each_of_channel(Index c, const F& f) const {
+  BATCHNORM_ALWAYS_INLINE void for_each_column(const F& f) const {
+    Index j = 0;
     for (Index r = 0; r < repeat; ++r) {
-      const Index first = r * step_width + c * inner;
-      for (Index j = first; j < first + inner; ++j) f(j);
+      for (Index c = 0; c < step_width / inner; ++c) {
+        Index i = 0;
+        do f(c, j++);
+        while (++i < inner);
+      }
+    }
+  }
+};
+
+/// Sets the `count` elements after the first `width` of each array to its first ones, over and over.
+template <class... Arrays>
+BATCHNORM_ALWAYS_INLINE void repeat_first(Index width, Index count, Arrays&... arrays) {
+  for (Index j = width; j < width + count; ++j) ((arrays[j] = arrays[j - width]), ...);
+}
+
+/// The runs of memory of a tile that is written, in their order: each of n elements, of one channel, or of columns that
+/// begin again after `period`.
+struct Runs {
+  Index count, n, period;
+
+  Runs(const View& view, const Tile& tile)
+      : channels_(tile.channels()),
+        outer_stride_(view.channels * view.inner),
+        inner_(view.inner),
+        begin_(tile.outer_begin * outer_stride_ + tile.channel_begin * view.inner + tile.inner_begin) {
+    if (writes_by_columns(view)) {
+      const Columns columns(view, tile);
+      const bool one_run = columns.stride == columns.width;
+      count = one_run ? 1 : columns.rows;
+      n = one_run ? columns.rows * columns.width + columns.rest : columns.width;
+      period = columns.width;
+      channels_ = 1;
+    } else {
+      count = (tile.outer_end - tile.outer_begin) * channels_;
+      n = period = tile.inner_end - tile.inner_begin;
     }
   }
 
-  /// Calls f(begin, n, width) for each run of n elements from `begin` on: all rows at once where they lie one after
-  /// another, so that only the run's ends are short of whole packs.
-  template <class F>
-  BATCHNORM_ALWAYS_INLINE void for_each_row(const F& f) const {
-    if (stride == width) return f(begin, rows * width + rest, width);
-    for (Index r = 0; r < rows; ++r) f(begin + r * stride, width, width);
-  }
-
-  /// Sets the `count` elements after each array's columns to its first ones, over and over.
-  template <class... Arrays>
-  void repeat_first(Index count, Arrays&... arrays) const {
-    for (Index j = width; j < width + count; ++j) ((arrays[j] = arrays[j - width]), ...);
-  }
+  Index begin(Index run) const { return begin_ + run / channels_ * outer_stride_ + run % channels_ * inner_; }
+  /// The channel of a run of one channel, counted from the tile's first.
+  Index channel(Index run) const { return run % channels_; }
 
  private:
-  static constexpr Index narrow = 64;
+  Index channels_, outer_stride_, inner_, begin_;
 };
 
 }  // namespace detail

@@ -23,15 +23,53 @@ struct Normalize {
   /// Has the terms of the tile's channels in terms[0 ... tile.channels()). y may be x.
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const NormalizeTerms<A>* terms,
-                                           const T* x, T* y, bool streamed) {
+                                           const T* x, T* y, Access access) {
     using C = compute_t<T>;
     using P = Pack<C, lanes<T, C, Bytes>>;
-    if (writes_by_columns(view)) {
-      by_columns<P>(view, tile, terms, x, y, streamed);
-    } else {
-      by_rows<P>(view, tile, terms, x, y, streamed);
+    Rounded<C> rounded[max_columns];
+    bool any_extra = false;
+    for (Index c = 0; c < tile.channels(); ++c) {
+      rounded[c] = round<C>(terms[c]);
+      any_extra = any_extra || !(rounded[c].scale.extra == C(1));
     }
-    if (streamed) finish_streaming();
+
+    // Each column's coefficients, and the first ones again for packs that go past the last.
+    const Runs runs(view, tile);
+    ColumnArray<P> means, scales, extra_scales, shifts;
+    const Index phase = packs_phase<P>(y + runs.begin(0));
+    C *const mean = means.from(phase), *const scale = scales.from(phase);
+    C *const extra_scale = extra_scales.from(phase), *const shift = shifts.from(phase);
+    const auto set = [&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      mean[j] = rounded[c].mean;
+      scale[j] = rounded[c].scale.main;
+      extra_scale[j] = rounded[c].scale.extra;
+      shift[j] = rounded[c].shift;
+    };
+    const bool by_columns = writes_by_columns(view);
+    if (by_columns) {
+      const Columns columns(view, tile);
+      columns.for_each_column(set);
+      repeat_first(columns.width, P::size, mean, scale, extra_scale, shift);
+    }
+    const Index columns_mask = by_columns ? -1 : 0;
+    const Index ahead = access.prefetches ? prefetch_bytes / static_cast<Index>(sizeof(T)) : 0;
+
+    for (Index r = 0; r < runs.count; ++r) {
+      if (!by_columns) {
+        for (Index j = 0; j < P::size; ++j) set(runs.channel(r), j);
+      }
+      const T* const from = x + runs.begin(r);
+      transform<P>(y + runs.begin(r), runs.n, runs.period, access.streams,
+                   [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
+                     using Q = typename decltype(type)::Pack;
+                     const Index j = column & columns_mask;
+                     prefetch(from + i + ahead);
+                     Q centered = load<Q>(from + i) - load<Q>(mean + j);
+                     if (any_extra) centered = centered * load<Q>(extra_scale + j);
+                     return mul_add(centered, load<Q>(scale + j), load<Q>(shift + j));
+                   });
+    }
+    if (access.streams) finish_streaming();
   }
 
  private:
@@ -42,75 +80,10 @@ struct Normalize {
   };
 
   template <class C, class A>
-  static BATCHNORM_ALWAYS_INLINE Rounded<C> rounded(const NormalizeTerms<A>& terms) {
+  static BATCHNORM_ALWAYS_INLINE Rounded<C> round(const NormalizeTerms<A>& terms) {
     const C mean = static_cast<C>(terms.mean);
     const A rest = (terms.mean - A(mean)) + terms.mean_residual;
     return {mean, static_cast<C>(terms.shift - rest * terms.scale), factors<C>(terms.scale)};
-  }
-
-  template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const NormalizeTerms<A>* terms,
-                                              const T* x, T* y, bool streamed) {
-    using C = typename P::Scalar;
-    const Index length = tile.inner_end - tile.inner_begin;
-    Rounded<C> all_terms[max_columns];
-    for (Index c = 0; c < tile.channels(); ++c) all_terms[c] = rounded<C>(terms[c]);
-    for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
-      for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
-        const Rounded<C> term = all_terms[c - tile.channel_begin];
-        const Index row = (o * view.channels + c) * view.inner + tile.inner_begin;
-        const T* const from = x + row;
-        if (term.scale.extra == C(1)) {
-          transform<P>(y + row, length, length, streamed, [&](auto type, Index i, Index) BATCHNORM_INLINE_LAMBDA {
-            using Q = typename decltype(type)::Pack;
-            return mul_add(load<Q>(from + i) - Q::all(term.mean), Q::all(term.scale.main), Q::all(term.shift));
-          });
-        } else {
-          transform<P>(y + row, length, length, streamed, [&](auto type, Index i, Index) BATCHNORM_INLINE_LAMBDA {
-            using Q = typename decltype(type)::Pack;
-            return mul_add((load<Q>(from + i) - Q::all(term.mean)) * Q::all(term.scale.extra), Q::all(term.scale.main),
-                           Q::all(term.shift));
-          });
-        }
-      }
-    }
-  }
-
-  template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile, const NormalizeTerms<A>* terms,
-                                                 const T* x, T* y, bool streamed) {
-    using C = typename P::Scalar;
-    const Columns columns(view, tile);
-    // The first columns again after the last, for packs that begin in one row and end in the next.
-    constexpr Index size = max_columns + P::size;
-    C means[size], scales[size], extra_scales[size], shifts[size];
-    bool two_factors = false;
-    for (Index c = 0; c < tile.channels(); ++c) {
-      const Rounded<C> term = rounded<C>(terms[c]);
-      two_factors = two_factors || !(term.scale.extra == C(1));
-      columns.for_each_of_channel(c, [&](Index j) BATCHNORM_INLINE_LAMBDA {
-        means[j] = term.mean;
-        scales[j] = term.scale.main;
-        extra_scales[j] = term.scale.extra;
-        shifts[j] = term.shift;
-      });
-    }
-    columns.repeat_first(P::size, means, scales, extra_scales, shifts);
-    columns.for_each_row([&](Index row, Index n, Index period) BATCHNORM_INLINE_LAMBDA {
-      const T* const from = x + row;
-      if (!two_factors) {
-        transform<P>(y + row, n, period, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
-          using Q = typename decltype(type)::Pack;
-          return mul_add(load<Q>(from + i) - load<Q>(means + j), load<Q>(scales + j), load<Q>(shifts + j));
-        });
-      } else {
-        transform<P>(y + row, n, period, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
-          using Q = typename decltype(type)::Pack;
-          return mul_add((load<Q>(from + i) - load<Q>(means + j)) * load<Q>(extra_scales + j), load<Q>(scales + j),
-                         load<Q>(shifts + j));
-        });
-      }
-    });
   }
 };
 

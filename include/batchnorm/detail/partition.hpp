@@ -33,6 +33,9 @@ inline bool sums_by_columns(const View& view) { return view.inner < 16; }
 /// a few vectors once there are several outer steps.
 inline bool writes_by_columns(const View& view) { return view.inner < 16 || (view.inner < 256 && view.outer >= 8); }
 
+/// An outer step narrower than this is not cut into blocks, and walked by columns together with its neighbours.
+inline constexpr Index narrow_step = 64;
+
 inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
 /// Where the i-th of `parts` pieces of [0, n) begins, the pieces being equal multiples of `unit` as nearly as can be.
@@ -61,21 +64,20 @@ class Partition {
     return result;
   }
 
-  /// For one pass, element by element.
+  /// For one pass, element by element, straight through memory.
   static Partition for_elements(const View& view, std::size_t element_bytes, Index threads) {
     Partition result(view);
-    if (writes_by_columns(view)) {
-      result.cut_blocks(result.widest_block(), static_cast<Index>(element_bytes));
-    } else {
-      const Index channel_bytes = view.values_per_channel() * static_cast<Index>(element_bytes);
-      result.blocks_ = ceil_div(view.channels, std::min(max_columns, ceil_div(small_bytes, channel_bytes)));
+    result.cut_blocks(result.widest_block(), static_cast<Index>(element_bytes));
+    if (threads == 1) return result;
+    const Index wanted = 4 * threads;
+    result.outer_slices_ = std::min(view.outer, ceil_div(wanted, result.blocks_));
+    if (result.tiles() < wanted) {
+      const Index blocks = ceil_div(wanted, result.outer_slices_);
+      result.cut_blocks(ceil_div(view.channels, blocks), static_cast<Index>(element_bytes));
     }
-    if (threads > 1 && result.blocks_ < 4 * threads) {
-      const Index wanted = ceil_div(4 * threads, result.blocks_);
-      result.outer_slices_ = std::min(view.outer, wanted);
-      if (!writes_by_columns(view)) {
-        result.inner_slices_ = std::min(ceil_div(wanted, result.outer_slices_), ceil_div(view.inner, small_bytes));
-      }
+    if (result.tiles() < wanted && !writes_by_columns(view)) {
+      const Index bytes = view.inner * static_cast<Index>(element_bytes);
+      result.inner_slices_ = std::min(ceil_div(wanted, result.tiles()), ceil_div(bytes, small_bytes));
     }
     return result;
   }
@@ -101,7 +103,7 @@ class Partition {
   static constexpr Index slice_values = Index(1) << 15;
   // What a pass over one block may read and still leave in a second-level cache for the next pass.
   static constexpr Index cached_bytes = Index(1) << 20;
-  // Less than this is not worth a task.
+  // Less of one row than this is not worth a task.
   static constexpr Index small_bytes = Index(1) << 15;
 
   explicit Partition(const View& view) : view_(view) {}
@@ -141,7 +143,8 @@ class Partition {
 
   void cut_blocks(Index block, Index bytes) {
     unit_ = block_unit(bytes);
-    blocks_ = ceil_div(ceil_div(view_.channels, unit_), std::max<Index>(1, block / unit_));
+    if (view_.channels * view_.inner < narrow_step) block = view_.channels;
+    blocks_ = ceil_div(ceil_div(view_.channels, unit_), std::max<Index>(1, ceil_div(block, unit_)));
   }
 
   View view_;

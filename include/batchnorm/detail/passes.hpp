@@ -31,7 +31,8 @@ struct Workspace {
 ///     first(tile, sums)          sets sums[0 ... tile.channels()) to the sums over a tile
 ///     merge(total, n, sums, k)   adds a channel's sums of k values to its total of n, slices in their order
 ///     between(c, total)          the algebra: gives the Terms of channel c
-///     second(tile, terms)        has the terms of the tile's channels in terms[0 ... tile.channels())
+///     second(tile, terms, just_read)   has the terms of the tile's channels in terms[0 ... tile.channels()), and the
+///                                tile's elements in the cache, if just_read
 ///
 /// The bits of the result depend on the partition's slices alone, not on blocks, threads, or whether passes are fused.
 template <class Sums, class Terms, class Device, class First, class Merge, class Between, class Second>
@@ -53,7 +54,7 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
         count += tile.values_per_channel();
       }
       for (Index c = 0; c < whole.channels(); ++c) terms[c] = between(whole.channel_begin + c, total[c]);
-      for (Index slice = slices; slice-- > 0;) second(partition.tile(slice, block), terms);
+      for (Index slice = slices; slice-- > 0;) second(partition.tile(slice, block), terms, true);
     });
     return;
   }
@@ -78,7 +79,7 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
       terms[c] = between(c, sums[c]);
     }
   });
-  one_pass(device, threads, partition, [&](const Tile& tile) { second(tile, terms + tile.channel_begin); });
+  one_pass(device, threads, partition, [&](const Tile& tile) { second(tile, terms + tile.channel_begin, false); });
 }
 
 }  // namespace detail

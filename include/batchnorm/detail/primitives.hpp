@@ -20,15 +20,17 @@ Index bytes_of(const View& view) {
   return view.size() * static_cast<Index>(sizeof(T));
 }
 
-/// Whether an output this large is better not left in the cache. In place it is there already.
+/// An output this large is better not left in the cache, unless, in place, it is there already. What does not fit the
+/// cache is fetched ahead, unless a pass has just read it.
 template <class T>
-bool should_stream(const View& view, bool in_place) {
-  constexpr Index large = Index(8) << 20;
-  return !in_place && bytes_of<T>(view) >= large;
+Access access_of(const View& view, bool in_place, bool just_read) {
+  constexpr Index large = Index(8) << 20, cached = Index(1) << 20;
+  return {!in_place && bytes_of<T>(view) >= large, !just_read && bytes_of<T>(view) >= cached};
 }
 
-/// Primitive 1 over a tensor: between(c, moments) once for each channel, which gives the terms of second(tile, terms),
-/// a pass that follows. `workspace` may be null, at the cost of threads that share no channel's work.
+/// Primitive 1 over a tensor: between(c, moments) once for each channel, which gives the terms of
+/// second(tile, terms, just_read), a pass that follows. `workspace` may be null, at the cost of threads that share no
+/// channel's work.
 template <class T, class Device, class Between, class Second>
 void accumulate_moments(const Device& device, const View& view, const T* x,
                         MomentsWorkspace<accumulator_t<T>>* workspace, const Between& between, const Second& second) {
@@ -44,8 +46,9 @@ void accumulate_moments(const Device& device, const View& view, const T* x,
 
 /// Primitive 2 over one tile.
 template <class T>
-void normalize(const View& view, const Tile& tile, const NormalizeTerms<accumulator_t<T>>* terms, const T* x, T* y) {
-  run_kernel<Normalize, T>(best_isa(), view, tile, terms, x, y, should_stream<T>(view, x == y));
+void normalize(const View& view, const Tile& tile, const NormalizeTerms<accumulator_t<T>>* terms, const T* x, T* y,
+               bool just_read) {
+  run_kernel<Normalize, T>(best_isa(), view, tile, terms, x, y, access_of<T>(view, x == y, just_read));
 }
 
 /// Primitive 2 over a tensor, with terms_of(c) for each channel.
@@ -55,7 +58,7 @@ void normalize(const Device& device, const View& view, const T* x, T* y, const T
   one_pass(device, threads, Partition::for_elements(view, sizeof(T), threads), [&](const Tile& tile) {
     NormalizeTerms<accumulator_t<T>> terms[max_columns];
     for (Index c = 0; c < tile.channels(); ++c) terms[c] = terms_of(tile.channel_begin + c);
-    normalize(view, tile, terms, x, y);
+    normalize(view, tile, terms, x, y, false);
   });
 }
 
@@ -80,8 +83,9 @@ void accumulate_gradients(const Device& device, const View& view, const T* x, co
 /// Primitive 4 over one tile.
 template <class T>
 void apply_gradients(const View& view, const Tile& tile, const GradientTerms<accumulator_t<T>>* terms, const T* x,
-                     const T* dy, T* dx) {
-  run_kernel<ApplyGradients, T>(best_isa(), view, tile, terms, x, dy, dx, should_stream<T>(view, dx == x || dx == dy));
+                     const T* dy, T* dx, bool just_read) {
+  const Access access = access_of<T>(view, dx == x || dx == dy, just_read);
+  run_kernel<ApplyGradients, T>(best_isa(), view, tile, terms, x, dy, dx, access);
 }
 
 /// Primitive 4 over a tensor, with terms_of(c) for each channel.
@@ -91,7 +95,7 @@ void apply_gradients(const Device& device, const View& view, const T* x, const T
   one_pass(device, threads, Partition::for_elements(view, sizeof(T), threads), [&](const Tile& tile) {
     GradientTerms<accumulator_t<T>> terms[max_columns];
     for (Index c = 0; c < tile.channels(); ++c) terms[c] = terms_of(tile.channel_begin + c);
-    apply_gradients(view, tile, terms, x, dy, dx);
+    apply_gradients(view, tile, terms, x, dy, dx, false);
   });
 }
 

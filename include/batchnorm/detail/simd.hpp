@@ -135,7 +135,7 @@ struct VectorPack {
   Vector v;
 
   static BATCHNORM_ALWAYS_INLINE Self all(T value) {
-    Vector result;
+    Vector result{};
     for (int i = 0; i < N; ++i) result[i] = value;
     return Self{{result}};
   }
@@ -150,7 +150,7 @@ struct VectorPack {
   }
   friend BATCHNORM_ALWAYS_INLINE Self without_first(const Self& a, Index count) {
     using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
-    Mask lane, first;
+    Mask lane{}, first{};
     for (int i = 0; i < N; ++i) lane[i] = static_cast<Lane>(i);
     for (int i = 0; i < N; ++i) first[i] = static_cast<Lane>(count);
     return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(a.v) & (lane >= first))}};
@@ -190,6 +190,13 @@ BATCHNORM_ALWAYS_INLINE P load(const T* from) {
     if constexpr (std::is_same_v<T, typename P::Scalar>) {
       return P{{*reinterpret_cast<const Memory*>(from)}};
     } else {
+#if BATCHNORM_X86_ASSEMBLY && !defined(__clang__)
+      if constexpr (std::is_same_v<T, float> && P::size == 8) {  // which GCC 12 converts half by half
+        typename P::Vector result;
+        asm("vcvtps2pd %1, %0" : "=v"(result) : "m"(*reinterpret_cast<const Memory*>(from)));
+        return P{{result}};
+      }
+#endif
       return P{{__builtin_convertvector(*reinterpret_cast<const Memory*>(from), typename P::Vector)}};
     }
   } else {
@@ -197,6 +204,20 @@ BATCHNORM_ALWAYS_INLINE P load(const T* from) {
   }
 #else
   return load_generic<P>(from);
+#endif
+}
+
+/// How far ahead of a pass memory is fetched, in bytes: a core's own prefetchers stop at the end of each page, and
+/// double what they reach alone when told so early.
+inline constexpr Index prefetch_bytes = 16384;
+
+/// Asks for the cache line of an address that need not be anyone's.
+template <class T>
+BATCHNORM_ALWAYS_INLINE void prefetch(const T* address) {
+#if BATCHNORM_GNU
+  __builtin_prefetch(address, 0, 2);
+#else
+  static_cast<void>(address);
 #endif
 }
 

@@ -6,27 +6,19 @@
 
 #include "batchnorm/detail/simd.hpp"
 
-// The sanitizers do not see what inline assembly writes.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define BATCHNORM_STREAM 0
-#endif
-#endif
-#ifndef BATCHNORM_STREAM
-#if BATCHNORM_X86_DISPATCH && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define BATCHNORM_STREAM 1
-#else
-#define BATCHNORM_STREAM 0
-#endif
-#endif
-
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
+
+/// How a pass treats memory: whether what it writes goes past the cache, and whether what it reads is to be fetched
+/// ahead, being in no cache yet.
+struct Access {
+  bool streams, prefetches;
+};
 
 /// Stores a pack to an address that is a multiple of its size.
 template <class P, class T>
 BATCHNORM_ALWAYS_INLINE void stream(T* to, const P& value) {
-#if BATCHNORM_STREAM
+#if BATCHNORM_X86_ASSEMBLY
   if constexpr (is_register<P> && sizeof(P) == P::size * sizeof(T)) {
 #ifdef __clang__
     __builtin_nontemporal_store(value.v, reinterpret_cast<typename P::Vector*>(to));
@@ -46,7 +38,7 @@ BATCHNORM_ALWAYS_INLINE void stream(T* to, const P& value) {
 
 /// Orders the streamed stores of this thread before whatever it does next, such as telling that it is done.
 inline void finish_streaming() {
-#if BATCHNORM_STREAM
+#if BATCHNORM_X86_ASSEMBLY
   asm volatile("sfence" ::: "memory");
 #endif
 }

@@ -1,4 +1,4 @@
-// The loop of the primitives that write a tensor: one row, element by element.
+// The loop of the primitives that write a tensor: one run of it, pack by pack.
 
 #ifndef BATCHNORM_DETAIL_TRANSFORM_HPP
 #define BATCHNORM_DETAIL_TRANSFORM_HPP
@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "batchnorm/detail/columns.hpp"
 #include "batchnorm/detail/stream.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -18,81 +19,102 @@ struct PackType {
   using Pack = P;
 };
 
-/// The whole packs of [i, n), of which the first is column j: moves i past them and returns the column after them.
-template <class P, class T, class F, class Store>
-BATCHNORM_ALWAYS_INLINE Index transform_packs(T* y, Index& i, Index j, Index n, Index period, const F& f,
-                                              const Store& put) {
-  constexpr Index N = P::size;
-  using Type = PackType<P>;
-  for (;;) {
-    const Index end = std::min(n, i + (period - j));  // of packs that begin in this period
-    for (; i + 4 * N <= end; i += 4 * N, j += 4 * N) {
-      const P a = f(Type(), i, j), b = f(Type(), i + N, j + N);
-      const P c = f(Type(), i + 2 * N, j + 2 * N), d = f(Type(), i + 3 * N, j + 3 * N);
-      put(y + i, a);
-      put(y + i + N, b);
-      put(y + i + 2 * N, c);
-      put(y + i + 3 * N, d);
-    }
-    for (; i < end && i + N <= n; i += N, j += N) put(y + i, f(Type(), i, j));
-    if (i + N > n) return j;
-    j -= period;
+/// How many elements past a multiple of a pack's size an address lies.
+template <class P, class T>
+Index packs_phase(const T* y) {
+  return static_cast<Index>(reinterpret_cast<std::uintptr_t>(y) % (P::size * sizeof(T)) / sizeof(T));
+}
+
+/// One coefficient for each column, laid out so that a pack is loaded from a multiple of its size wherever it is stored
+/// to one.
+template <class P>
+struct ColumnArray {
+  alignas(is_register<P> ? sizeof(P) : alignof(P)) typename P::Scalar values[max_columns + 2 * P::size];
+
+  typename P::Scalar* from(Index phase) { return values + phase; }
+};
+
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE void put(T* to, const P& value, bool streamed) {
+  if (streamed) {
+    stream(to, value);
+  } else {
+    store(to, value);
   }
 }
 
-/// y[i] = f(i, i % period) for i in [0, n). f(PackType<P>(), i, j) gives elements i ... i + P::size - 1, which are
-/// columns j ... j + P::size - 1, as a pack P of any size up to `P::size`; columns go on past the period as they began.
+/// y[i] = f(PackType<Q>(), i, i % period) for i in [0, n), where f gives Q::size elements from i on, Q being P or a
+/// pack of one, and may count on so many columns more after the period as on the first ones again.
+///
 /// f may read y itself at those elements: none is written before all that need it are read. Where y lies, whether it is
-/// streamed past the cache and how its rows are cut changes no bit of it.
+/// streamed past the cache, and how a tensor is cut into runs changes no bit of it.
 template <class P, class T, class F>
 BATCHNORM_ALWAYS_INLINE void transform(T* y, Index n, Index period, bool streamed, const F& f) {
-  using One = Pack<typename P::Scalar, 1>;
+  using All = PackType<P>;
+  using One = PackType<Pack<typename P::Scalar, 1>>;
   constexpr Index N = P::size;
-  if (n < N) {
-    for (Index i = 0; i < n; ++i) store(y + i, f(PackType<One>(), i, i));
-    return;
-  }
-  // Up to the first address that is a multiple of the pack's size.
-  const auto past = static_cast<Index>(reinterpret_cast<std::uintptr_t>(y) % sizeof(P) / sizeof(T));
-  if (streamed) {
-    Index i = past == 0 ? 0 : std::min(N - past, n);
-    for (Index head = 0; head < i; ++head) store(y + head, f(PackType<One>(), head, head));
-    Index j = transform_packs<P>(y, i, i, n, period, f,
-                                 [](T* to, const P& value) BATCHNORM_INLINE_LAMBDA { stream(to, value); });
-    for (; i < n; ++i, ++j) store(y + i, f(PackType<One>(), i, j));
-    return;
-  }
-  // The first and last vectors overlap their neighbours, so they are computed before those are written.
-  Index i = past == 0 || n < 8 * N ? 0 : N - past;
-  const bool ragged = (n - i) % N != 0;
+
+  // Whole packs begin at an address that is a multiple of their size. What lies before and after them is done by packs
+  // that overlap their neighbours, and are computed before those are written; or one by one, where y is streamed, whose
+  // lines no ordinary store should touch again.
+  const Index past = packs_phase<P>(y);
+  const bool overlap = n >= N && !streamed;
+  const Index head = past == 0 || (overlap && n < 8 * N) ? 0 : std::min(n, N - past);
+  const bool ragged = (n - head) % N != 0;
   P first, last;
-  if (i != 0) first = f(PackType<P>(), 0, 0);
-  const Index head = i;
-  if (ragged) last = f(PackType<P>(), n - N, (n - N) % period);
-  transform_packs<P>(y, i, i, n, period, f, [](T* to, const P& value) BATCHNORM_INLINE_LAMBDA { store(to, value); });
-  if (head != 0) store(y, first);
-  if (ragged) store(y + n - N, last);
+  if (overlap && head != 0) first = f(All(), 0, 0);
+  if (overlap && ragged) last = f(All(), n - N, (n - N) % period);
+
+  Index i = overlap ? head : 0, j = i;
+  Index singles = overlap ? i : n < N ? n : head;
+  for (;;) {
+    for (; i < singles; ++i, ++j) {
+      if (j == period) j = 0;
+      store(y + i, f(One(), i, j));
+    }
+    while (i + N <= n) {
+      if (j >= period) j -= period;
+      const Index end = std::min(n, i + (period - j));  // of packs that begin in this period
+      for (; i + 4 * N <= end; i += 4 * N, j += 4 * N) {
+        const P a = f(All(), i, j), b = f(All(), i + N, j + N);
+        const P c = f(All(), i + 2 * N, j + 2 * N), d = f(All(), i + 3 * N, j + 3 * N);
+        put(y + i, a, streamed);
+        put(y + i + N, b, streamed);
+        put(y + i + 2 * N, c, streamed);
+        put(y + i + 3 * N, d, streamed);
+      }
+      for (; i < end && i + N <= n; i += N, j += N) put(y + i, f(All(), i, j), streamed);
+    }
+    if (overlap || i == n) break;
+    if (j >= period) j -= period;
+    singles = n;
+  }
+  if (overlap && head != 0) store(y, first);
+  if (overlap && ragged) store(y + n - N, last);
 }
 
 /// A factor as the product of two. `extra` is 1 unless the factor is outside of the normal range of C, where a single C
-/// would lose its digits or overflow, and multiplies first: by 1 that changes no bit, so that a row whose channels have
-/// one factor may be computed with two for a neighbour's sake.
+/// would lose its digits or overflow; it multiplies first, where a 1 changes no bit.
 template <class C>
 struct Factors {
   C main, extra;
 };
 
 template <class C, class A>
-Factors<C> factors(const A& factor) {
+BATCHNORM_NOINLINE Factors<C> two_factors(const A& factor) {
+  int exponent;
+  std::frexp(factor, &exponent);
+  const A main = std::ldexp(A(1), exponent / 2);  // a power of two: exact
+  return {static_cast<C>(main), static_cast<C>(factor / main)};
+}
+
+template <class C, class A>
+BATCHNORM_ALWAYS_INLINE Factors<C> factors(const A& factor) {
   if constexpr (!std::is_same_v<C, A>) {
-    const A size = std::abs(factor);
-    if (size != 0 && (size < std::numeric_limits<C>::min() || size > std::numeric_limits<C>::max()) &&
-        size <= std::numeric_limits<A>::max()) {
-      int exponent;
-      std::frexp(factor, &exponent);
-      const A main = std::ldexp(A(1), exponent / 2);  // a power of two: exact
-      return {static_cast<C>(main), static_cast<C>(factor / main)};
-    }
+    constexpr A least = std::numeric_limits<C>::min(), most = std::numeric_limits<C>::max();
+    const A size = factor < A(0) ? -factor : factor;
+    const bool normal = (size >= least && size <= most) || size == A(0);
+    if (!normal && size <= std::numeric_limits<A>::max()) return two_factors<C>(factor);
   }
   return {static_cast<C>(factor), C(1)};
 }
