@@ -1,0 +1,3 @@
+#include "any_layer_impl.hpp"
+
+template class AnyLayer<float>;
