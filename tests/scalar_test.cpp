@@ -1,0 +1,176 @@
+// Number types on the generic path. Eigen's AutoDiffScalar carries exact derivatives through forward, which are the
+// gradients that backward must give; long double keeps its digits.
+
+#include <batchnorm/batchnorm.hpp>
+
+#include <unsupported/Eigen/AutoDiff>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "catch.hpp"
+#include "duel.hpp"
+
+namespace {
+
+using batchnorm::BatchNorm;
+using batchnorm::BatchNormOptions;
+
+constexpr int channels = 3;
+
+// Elements of the input, then weights, then biases: each has a derivative of its own.
+template <int Elements>
+using Dual = Eigen::AutoDiffScalar<Eigen::Matrix<double, Elements + 2 * channels, 1>>;
+
+template <class Tensor, class Make>
+void fill(Tensor& tensor, Make make) {
+  for (Eigen::Index i = 0; i < tensor.size(); ++i) tensor.data()[i] = make(i);
+}
+
+template <class Values>
+std::vector<double> plain(const Values& values) {
+  std::vector<double> result;
+  for (Eigen::Index i = 0; i < values.size(); ++i) result.push_back(values.data()[i].value());
+  return result;
+}
+
+// Backward in double and the derivatives of forward, and the layer of autodiff scalars against the one of doubles.
+template <int Rank, int Layout, int Elements>
+void check_exact_gradients(const std::array<Eigen::Index, Rank>& shape, const BatchNormOptions& options,
+                           bool training) {
+  using T = Dual<Elements>;
+  constexpr int parameters = Elements + 2 * channels;
+  const oracle::Geometry geometry{{shape.begin(), shape.end()}, Layout == Eigen::RowMajor, options.channel_axis()};
+  REQUIRE(geometry.size() == Elements);
+  Random random(31);
+  const auto x = random.vector<double>(Elements, -2, 3), dy = random.vector<double>(Elements, -1, 1);
+  const auto layer = AnyLayer<double>::make(geometry, options);
+  auto state = layer->state();
+  for (auto& v : state.weight) v = random.uniform(0.5, 2);
+  for (auto& v : state.bias) v = random.uniform(-1, 1);
+  for (auto& v : state.running_mean) v = random.uniform(-1, 1);
+  for (auto& v : state.running_var) v = random.uniform(0.5, 2);
+  layer->set_parameters(state);
+  layer->train(training);
+
+  BatchNorm<T, Rank> bn(options);
+  bn.train(training);
+  Eigen::Tensor<T, Rank, Layout> x_dual(shape), dy_dual(shape);
+  const auto copy = [](auto& to, const std::vector<double>& from, int first_derivative) {
+    for (Eigen::Index i = 0; i < to.size(); ++i) {
+      const double value = from[static_cast<std::size_t>(i)];
+      to.data()[i] = first_derivative < 0 ? T(value) : T(value, parameters, first_derivative + static_cast<int>(i));
+    }
+  };
+  copy(x_dual, x, 0);
+  copy(dy_dual, dy, -1);  // -1: a constant
+  copy(bn.weight(), state.weight, Elements);
+  copy(bn.bias(), state.bias, Elements + channels);
+  copy(bn.running_mean(), state.running_mean, -1);
+  copy(bn.running_var(), state.running_var, -1);
+
+  std::vector<double> y(x.size()), dx(x.size());
+  layer->forward(geometry.extents, x.data(), y.data());
+  layer->backward(geometry.extents, x.data(), dy.data(), dx.data());
+  state = layer->state();
+  const auto y_dual = bn.forward(x_dual);
+  const auto dx_dual = bn.backward(x_dual, dy_dual);
+
+  // The derivatives of sum(dy * y), as one vector: of x, then of the weights, then of the biases.
+  Eigen::Matrix<double, parameters, 1> exact = Eigen::Matrix<double, parameters, 1>::Zero();
+  for (std::size_t i = 0; i < x.size(); ++i) exact += dy[i] * y_dual.data()[i].derivatives();
+  const auto worst = [&exact](const std::vector<double>& gradient, int first) {
+    double error = 0;
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      error = std::max(error, std::abs(gradient[i] - exact[first + static_cast<Eigen::Index>(i)]));
+    }
+    return error;
+  };
+  const auto largest_difference = [](const std::vector<double>& a, const std::vector<double>& b) {
+    if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
+    double error = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) error = std::max(error, std::abs(a[i] - b[i]));
+    return error;
+  };
+  // A few dozen roundings of 1e-16 on sums of a dozen terms of at most 3.
+  const double tolerance = 1e-12 * exact.cwiseAbs().maxCoeff();
+  INFO(geometry << (training ? ", training" : ", inference"));
+  CHECK(worst(dx, 0) <= tolerance);
+  CHECK(worst(state.weight_grad, Elements) <= tolerance);
+  CHECK(worst(state.bias_grad, Elements + channels) <= tolerance);
+  CHECK(largest_difference(plain(y_dual), y) <= 1e-12);
+  CHECK(largest_difference(plain(dx_dual), dx) <= tolerance);
+  CHECK(largest_difference(plain(bn.weight_grad()), state.weight_grad) <= tolerance);
+  CHECK(largest_difference(plain(bn.bias_grad()), state.bias_grad) <= tolerance);
+  CHECK(largest_difference(plain(bn.running_mean()), state.running_mean) <= 1e-12);
+  CHECK(largest_difference(plain(bn.running_var()), state.running_var) <= 1e-12);
+}
+
+template <int Rank, int Layout, int Elements>
+void check_axes(const std::array<Eigen::Index, Rank - 1>& others) {
+  for (int axis = 0; axis < Rank; ++axis) {
+    std::array<Eigen::Index, Rank> shape = {channels};
+    std::copy(others.begin(), others.end(), shape.begin() + 1);
+    std::rotate(shape.begin(), shape.begin() + 1, shape.begin() + 1 + axis);  // the channels to their axis
+    const auto options = BatchNormOptions(channels).channel_axis(axis);
+    for (const bool training : {true, false}) {
+      check_exact_gradients<Rank, Layout, Elements>(shape, options, training);
+      check_exact_gradients<Rank, Layout, Elements>(shape, BatchNormOptions(options).track_running_stats(false),
+                                                    training);
+      check_exact_gradients<Rank, Layout, Elements>(shape, BatchNormOptions(options).scale(false), training);
+      check_exact_gradients<Rank, Layout, Elements>(shape, BatchNormOptions(options).shift(false), training);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("gradients are the exact derivatives that an autodiff scalar carries through forward") {
+  check_axes<2, Eigen::RowMajor, 12>({4});
+  check_axes<3, Eigen::ColMajor, 12>({2, 2});
+  check_axes<4, Eigen::RowMajor, 12>({2, 1, 2});
+  check_axes<5, Eigen::ColMajor, 12>({2, 1, 2, 1});
+}
+
+TEST_CASE("long double keeps its digits in forward, backward and the running statistics") {
+  using T = long double;
+  const T ulps = std::numeric_limits<T>::epsilon() * 100;  // for sums of a few dozen terms
+  for (const bool row_major : {true, false}) {
+    for (const bool training : {true, false}) {
+      const oracle::Geometry geometry{{4, 3, 5}, row_major, 1};
+      Random random(33);
+      const auto x = random.tensor<T>(geometry), dy = random.vector<T>(x.size(), -1, 1);
+      oracle::Layer exact(oracle::Settings{}, 3);
+      BatchNorm<T, 3> bn(3);
+      bn.train(training);
+      exact.training = training;
+      std::vector<T> y(x.size()), dx(x.size());
+      const auto run = [&](auto layout) {
+        using Tensor = Eigen::Tensor<T, 3, decltype(layout)::value>;
+        const Eigen::TensorMap<const Tensor> x_map(x.data(), 4, 3, 5), dy_map(dy.data(), 4, 3, 5);
+        bn.forward(x_map, Eigen::TensorMap<Tensor>(y.data(), 4, 3, 5));
+        bn.backward(x_map, dy_map, Eigen::TensorMap<Tensor>(dx.data(), 4, 3, 5));
+      };
+      if (row_major) {
+        run(std::integral_constant<int, Eigen::RowMajor>());
+      } else {
+        run(std::integral_constant<int, Eigen::ColMajor>());
+      }
+      const auto exact_y = exact.forward(geometry, x), exact_dx = exact.backward(geometry, x, dy);
+      T worst = 0;
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        worst = std::max({worst, std::abs(y[i] - exact_y[i]), std::abs(dx[i] - exact_dx[i])});
+      }
+      for (Eigen::Index c = 0; c < 3; ++c) {
+        const auto at = static_cast<std::size_t>(c);
+        worst = std::max({worst, std::abs(bn.running_mean()(c) - exact.running_mean[at]),
+                          std::abs(bn.running_var()(c) - exact.running_var[at]),
+                          std::abs(bn.weight_grad()(c) - exact.weight_grad[at]),
+                          std::abs(bn.bias_grad()(c) - exact.bias_grad[at])});
+      }
+      CHECK(worst < ulps);
+    }
+  }
+}
