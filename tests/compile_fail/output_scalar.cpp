@@ -1,0 +1,10 @@
+// expects: batchnorm: the scalar type of the result differs from the input's
+
+#include <batchnorm/batchnorm.hpp>
+
+int main() {
+  batchnorm::BatchNorm<float, 3> bn(3);
+  Eigen::Tensor<float, 3> x(2, 3, 4), dy(2, 3, 4), y(2, 3, 4);
+  Eigen::Tensor<double, 3> wide(2, 3, 4);
+  bn.forward(x, wide);
+}
