@@ -1,0 +1,144 @@
+// Calls that write into the caller's memory allocate nothing after the first with a shape. Counted at malloc, which is
+// below operator new and below Eigen's own allocator: by the sanitizers' hooks where there are some, by standing in for
+// malloc where the C library is glibc, else at operator new alone.
+
+#include <batchnorm/batchnorm.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "catch.hpp"
+
+namespace {
+
+std::atomic<long> allocations{0};
+
+}  // namespace
+
+#if defined(__has_feature)
+#define BATCHNORM_TESTS_HAS_FEATURE(x) __has_feature(x)
+#else
+#define BATCHNORM_TESTS_HAS_FEATURE(x) 0
+#endif
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || BATCHNORM_TESTS_HAS_FEATURE(address_sanitizer) || \
+    BATCHNORM_TESTS_HAS_FEATURE(thread_sanitizer)
+
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, std::size_t),
+                                                         void (*)(const volatile void*));
+
+namespace {
+
+void count_malloc(const volatile void*, std::size_t) { ++allocations; }
+void ignore_free(const volatile void*) {}
+const int hooks = __sanitizer_install_malloc_and_free_hooks(count_malloc, ignore_free);
+
+}  // namespace
+
+#elif defined(__GLIBC__)
+
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+
+void* malloc(std::size_t size) { return ++allocations, __libc_malloc(size); }
+void* calloc(std::size_t count, std::size_t size) { return ++allocations, __libc_calloc(count, size); }
+void* realloc(void* block, std::size_t size) { return ++allocations, __libc_realloc(block, size); }
+void* memalign(std::size_t alignment, std::size_t size) { return ++allocations, __libc_memalign(alignment, size); }
+void* aligned_alloc(std::size_t alignment, std::size_t size) { return memalign(alignment, size); }
+int posix_memalign(void** block, std::size_t alignment, std::size_t size) {
+  *block = memalign(alignment, size);
+  return *block == nullptr ? 12 : 0;  // ENOMEM
+}
+}
+
+#else
+
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* block = std::malloc(size)) return block;
+  throw std::bad_alloc();
+}
+void operator delete(void* block) noexcept { std::free(block); }
+void operator delete(void* block, std::size_t) noexcept { std::free(block); }
+
+#endif
+
+namespace {
+
+template <class Call>
+long allocations_of(const Call& call) {
+  const long before = allocations;
+  call();
+  return allocations - before;
+}
+
+using batchnorm::BatchNorm;
+using batchnorm::BatchNormOptions;
+
+// Counts over two rounds after the first.
+template <class Layer, class Tensor>
+long allocations_after_the_first(Layer& bn, const Tensor& x, const Tensor& dy, Tensor& out) {
+  const Eigen::DefaultDevice device;
+  const auto round = [&] {
+    bn.train();
+    bn.forward(x, out);
+    bn.backward(x, dy, out);
+    bn.forward(device, x, out);
+    bn.backward(device, x, dy, out);
+    bn.infer(x, out);
+    bn.infer(device, x, out);
+    bn.zero_grad();
+    bn.eval();
+    bn.forward(x, out);
+    bn.backward(device, x, dy, out);
+    out = x;  // of the same size: no allocation either
+    bn.forward(device, out, out);
+    bn.forward(x, Eigen::TensorMap<Tensor>(out.data(), out.dimensions()));
+  };
+  round();
+  return allocations_of([&] { round(), round(); });
+}
+
+}  // namespace
+
+TEST_CASE("the count sees operator new and Eigen's allocator") {
+  CHECK(allocations_of([] { delete new volatile int(1); }) >= 1);
+  CHECK(allocations_of([] { std::free(std::malloc(7)); }) >= 1);
+  CHECK(allocations_of([] { Eigen::Tensor<float, 1>(100).setZero(); }) >= 1);
+  CHECK(allocations_of([] {}) == 0);
+}
+
+TEMPLATE_TEST_CASE_SIG("calls into the caller's memory allocate nothing after the first with a shape", "",
+                       ((typename T, int Layout), T, Layout), (float, Eigen::RowMajor), (float, Eigen::ColMajor),
+                       (double, Eigen::RowMajor), (long double, Eigen::ColMajor)) {
+  using Tensor = Eigen::Tensor<T, 3, Layout>;
+  // Small and large, rows and columns, channels first and last, and more channels than any fixed buffer would hold.
+  for (const auto& shape : {std::array<Eigen::Index, 3>{2, 3, 4}, {4, 3, 50000}, {5000, 3, 7}, {2, 3000, 5}}) {
+    for (const int axis : {0, 1, 2}) {
+      Tensor x(shape), dy(shape), out(shape);
+      for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<T>(i % 17), dy.data()[i] = T(i % 5);
+      for (const bool track : {true, false}) {
+        BatchNorm<T, 3> bn(BatchNormOptions(x.dimension(axis)).channel_axis(axis).track_running_stats(track));
+        CHECK(allocations_after_the_first(bn, x, dy, out) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("infer allocates nothing of its own, not even the first time") {
+  using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
+  for (const auto& shape : {std::array<Eigen::Index, 3>{2, 3, 4}, {64, 3, 1000}, {2, 3000, 5}}) {
+    Tensor x(shape), y(shape);
+    x.setConstant(3);
+    const BatchNorm<float, 3> bn(shape[1]);
+    CHECK(allocations_of([&] { bn.infer(x, y); }) == 0);
+    CHECK(allocations_of([&] { bn.infer(Eigen::DefaultDevice(), x, y); }) == 0);
+    CHECK(allocations_of([&] { const auto z = bn.infer(x); }) == 1);  // the result
+  }
+}

@@ -1,0 +1,222 @@
+// Results on the caller's threads: the same bits for any number of threads and for any alignment of the memory.
+
+#define EIGEN_USE_THREADS
+#include <batchnorm/batchnorm.hpp>
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "catch.hpp"
+#include "duel.hpp"
+
+namespace {
+
+using batchnorm::BatchNorm;
+using batchnorm::BatchNormOptions;
+
+struct Threads {
+  explicit Threads(int count) : pool(count), device(&pool, count) {}
+  Eigen::ThreadPool pool;
+  Eigen::ThreadPoolDevice device;
+};
+
+// Everything that two steps of training and an inference compute, byte after byte.
+template <typename T>
+struct Data {
+  explicit Data(const oracle::Geometry& g) : geometry(g) {
+    Random random(51);
+    x = random.tensor<T>(g);
+    dy = random.vector<T>(x.size(), -1, 1);
+  }
+  oracle::Geometry geometry;
+  std::vector<T> x, dy;
+};
+
+template <typename T, int Layout, class Device>
+std::vector<unsigned char> results_on(const Device& device, const Data<T>& data, std::size_t misalignment = 0) {
+  using Tensor = Eigen::Tensor<T, 3, Layout>;
+  using Map = Eigen::TensorMap<Tensor>;
+  const auto& g = data.geometry;
+  const std::size_t size = data.x.size();
+  std::vector<T> x(size + 16), dy(size + 16), out(size + 16);
+  // Each tensor at its own distance from an aligned address.
+  const std::size_t x_at = misalignment, dy_at = misalignment * 3 % 16, out_at = misalignment * 7 % 16;
+  std::copy(data.x.begin(), data.x.end(), x.data() + x_at);
+  std::copy(data.dy.begin(), data.dy.end(), dy.data() + dy_at);
+
+  BatchNorm<T, 3> bn(BatchNormOptions(g.channels()).channel_axis(g.axis));
+  const auto map = [&](std::vector<T>& values, std::size_t at) {
+    return Map(values.data() + at, g.extents[0], g.extents[1], g.extents[2]);
+  };
+  const auto x_map = map(x, x_at), dy_map = map(dy, dy_at);
+  std::vector<unsigned char> bytes;
+  const auto add = [&](const T* values, std::size_t count) {
+    const auto* first = reinterpret_cast<const unsigned char*>(values);
+    bytes.insert(bytes.end(), first, first + count * sizeof(T));
+  };
+  const auto add_output = [&] { add(out.data() + out_at, size); };
+  for (int step = 0; step < 2; ++step) {
+    bn.forward(device, x_map, map(out, out_at));
+    add_output();
+    bn.backward(device, x_map, dy_map, map(out, out_at));
+    add_output();
+  }
+  bn.infer(device, x_map, map(out, out_at));
+  add_output();
+  bn.eval();
+  bn.forward(device, x_map, map(out, out_at));
+  bn.backward(device, x_map, dy_map, map(out, out_at));
+  add_output();
+  bn.train();
+  std::copy(data.x.begin(), data.x.end(), out.data() + out_at);
+  bn.forward(device, map(out, out_at), map(out, out_at));  // in place
+  add_output();
+  std::copy(data.dy.begin(), data.dy.end(), out.data() + out_at);
+  bn.backward(device, x_map, map(out, out_at), map(out, out_at));
+  add_output();
+  for (const auto* vector : {&bn.running_mean(), &bn.running_var(), &bn.weight_grad(), &bn.bias_grad()}) {
+    add(vector->data(), static_cast<std::size_t>(vector->size()));
+  }
+  return bytes;
+}
+
+// Shapes that are cut in every way: rows and columns, few channels and many, one block and several, small and large.
+std::vector<oracle::Geometry> shapes(bool row_major) {
+  return {
+      {{3, 5, 7}, row_major, 1},
+      {{2, 3, 40001}, row_major, 1},
+      {{40001, 3, 2}, row_major, 1},
+      {{16, 64, 196}, row_major, 1},
+      {{16, 512, 49}, row_major, 1},
+      {{8, 999, 17}, row_major, 1},
+      {{64, 49, 256}, row_major, 2},
+      {{3000, 1, 37}, row_major, 2},
+      {{2, 6000, 20}, row_major, 1},
+      {{1, 100000, 3}, row_major, 2},
+      {{300, 3, 300}, row_major, 1},
+      {{37, 3000, 1}, row_major, 0},
+      // More than 8 MiB of float, which goes past the cache.
+      {{7, 3, 100003}, row_major, 1},
+      {{60001, 1, 37}, row_major, 2},
+  };
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE_SIG("the same bits with 1, 2, 3, 4 and 7 threads as without any", "",
+                       ((typename T, int Layout), T, Layout), (float, Eigen::RowMajor), (float, Eigen::ColMajor),
+                       (double, Eigen::RowMajor), (double, Eigen::ColMajor)) {
+  std::vector<std::unique_ptr<Threads>> pools;
+  for (const int count : {1, 2, 3, 4, 7}) pools.push_back(std::make_unique<Threads>(count));
+  for (const auto& geometry : shapes(Layout == Eigen::RowMajor)) {
+    const Data<T> data(geometry);
+    const auto expected = results_on<T, Layout>(Eigen::DefaultDevice(), data);
+    for (const auto& threads : pools) {
+      INFO(geometry << ", " << threads->device.numThreads() << " threads");
+      CHECK((results_on<T, Layout>(threads->device, data) == expected));
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE_SIG("the same bits for any alignment of the maps", "", ((typename T, int Layout), T, Layout),
+                       (float, Eigen::RowMajor), (double, Eigen::ColMajor)) {
+  Threads threads(3);
+  const bool row_major = Layout == Eigen::RowMajor;
+  std::vector<oracle::Geometry> geometries = {
+      {{2, 3, 1000}, row_major, 1}, {{300, 3, 37}, row_major, 2}, {{300, 3, 37}, row_major, 0},
+      {{9, 16, 196}, row_major, 1}, {{9, 5, 300}, row_major, 1},
+  };
+  for (std::int64_t length = 1; length <= 40; ++length) {
+    geometries.push_back({{9, 3, length}, row_major, 1});
+    geometries.push_back({{length, 3, 9}, row_major, 1});
+  }
+  for (const auto& geometry : geometries) {
+    const Data<T> data(geometry);
+    const auto expected = results_on<T, Layout>(Eigen::DefaultDevice(), data);
+    std::size_t different = 0;
+    for (std::size_t misalignment = 1; misalignment < 16; ++misalignment) {
+      different += results_on<T, Layout>(Eigen::DefaultDevice(), data, misalignment) != expected;
+    }
+    INFO(geometry);
+    CHECK(different == 0);
+    CHECK((results_on<T, Layout>(threads.device, data, 5) == expected));
+  }
+}
+
+TEST_CASE("moments have the same bits with any number of threads") {
+  Random random(52);
+  Eigen::Tensor<double, 3> x(500, 7, 60);
+  for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = random.uniform(-1, 3);
+  batchnorm::Moments expected(7);
+  expected.add(x);
+  for (const int count : {1, 2, 3, 4, 7}) {
+    Threads threads(count);
+    batchnorm::Moments moments(7);
+    moments.add(threads.device, x);
+    for (Eigen::Index c = 0; c < 7; ++c) {
+      CHECK(moments.mean()(c) == expected.mean()(c));
+      CHECK(moments.mean_residual()(c) == expected.mean_residual()(c));
+      CHECK(moments.M2()(c) == expected.M2()(c));
+    }
+  }
+}
+
+TEST_CASE("expressions are evaluated on a pool of threads to the same values") {
+  Threads threads(3);
+  Random random(53);
+  Eigen::Tensor<float, 3> x(100, 7, 60), dy(100, 7, 60);
+  for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(random.uniform(-1, 3));
+  dy.setConstant(0.5F);
+  BatchNorm<float, 3> bn(7), reference(7);
+  const Eigen::Tensor<float, 3> doubled = x + x, y = bn.forward(threads.device, x + x),
+                                expected = reference.forward(doubled);
+  CHECK(std::memcmp(y.data(), expected.data(), static_cast<std::size_t>(y.size()) * sizeof(float)) == 0);
+  const Eigen::Tensor<float, 3> dx = bn.backward(threads.device, x + x, dy * x),
+                                dx_expected = reference.backward(doubled, Eigen::Tensor<float, 3>(dy * x));
+  CHECK(std::memcmp(dx.data(), dx_expected.data(), static_cast<std::size_t>(dx.size()) * sizeof(float)) == 0);
+}
+
+TEST_CASE("a task of the pool may itself call the layer on the pool") {
+  Threads threads(2);
+  Random random(54);
+  Eigen::Tensor<float, 3> x(64, 32, 100);
+  for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(random.uniform(-1, 3));
+  const BatchNorm<float, 3> bn(32);
+  const Eigen::Tensor<float, 3> expected = bn.infer(x);
+  std::vector<Eigen::Tensor<float, 3>> results(4);
+  Eigen::Barrier barrier(4);
+  for (auto& y : results) {
+    threads.pool.Schedule([&] {
+      y = bn.infer(threads.device, x + x * 0.0F);  // an expression too
+      barrier.Notify();
+    });
+  }
+  barrier.Wait();  // would wait for ever if the tasks waited for one another
+  for (const auto& y : results) {
+    CHECK(std::memcmp(y.data(), expected.data(), static_cast<std::size_t>(y.size()) * sizeof(float)) == 0);
+  }
+}
+
+TEST_CASE("infer may be called from many threads at once on one pool") {
+  Threads threads(3);
+  Random random(55);
+  Eigen::Tensor<float, 3> x(64, 32, 50);
+  for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(random.uniform(-1, 3));
+  BatchNorm<float, 3> bn(32);
+  bn.forward(x);
+  const Eigen::Tensor<float, 3> expected = bn.infer(x);
+  std::vector<int> wrong(4, 0);
+  std::vector<std::thread> callers;
+  for (auto& count : wrong) {
+    callers.emplace_back([&] {
+      Eigen::Tensor<float, 3> y(64, 32, 50);
+      for (int i = 0; i < 20; ++i) {
+        bn.infer(threads.device, x, y);
+        count += std::memcmp(y.data(), expected.data(), static_cast<std::size_t>(y.size()) * sizeof(float)) != 0;
+      }
+    });
+  }
+  for (auto& caller : callers) caller.join();
+  CHECK(wrong == std::vector<int>(4, 0));
+}
