@@ -4,6 +4,7 @@
 #define TRAIN_DIGITS_COMMAND_LINE_HPP
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>

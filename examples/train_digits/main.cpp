@@ -1,5 +1,10 @@
 // Trains a multilayer perceptron to read digits, with and without batch normalization, at several learning rates and
 // weight scales, and compares them. See --help.
+//
+// To read it from the top: experiment.hpp (all runs), training.hpp (one run), network.hpp (the perceptron, where batch
+// normalization comes in), then its parts linear.hpp, relu.hpp, softmax_cross_entropy.hpp and sgd.hpp. The digits come
+// from draw_digits.hpp or load_dataset.hpp; progress.hpp, report.hpp and learning_curves.hpp show what came of it.
+
 #include <chrono>
 #include <exception>
 #include <filesystem>

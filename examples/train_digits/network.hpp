@@ -4,7 +4,9 @@
 #define TRAIN_DIGITS_NETWORK_HPP
 
 #include <batchnorm/batchnorm.hpp>
+#include <cstddef>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "batch.hpp"

@@ -3,6 +3,8 @@
 #ifndef TRAIN_DIGITS_READ_CSV_HPP
 #define TRAIN_DIGITS_READ_CSV_HPP
 
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <optional>

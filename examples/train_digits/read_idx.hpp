@@ -4,6 +4,7 @@
 #ifndef TRAIN_DIGITS_READ_IDX_HPP
 #define TRAIN_DIGITS_READ_IDX_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>

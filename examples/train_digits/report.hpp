@@ -4,6 +4,7 @@
 #define TRAIN_DIGITS_REPORT_HPP
 
 #include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>

@@ -5,6 +5,7 @@
 
 #include <cassert>
 #include <cmath>
+#include <cstddef>
 #include <vector>
 
 #include "batch.hpp"

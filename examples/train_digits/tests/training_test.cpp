@@ -1,5 +1,8 @@
 // Whole training runs.
 
+#include <cmath>
+#include <cstddef>
+#include <stdexcept>
 #include <vector>
 
 #include "../../../tests/catch.hpp"
