@@ -84,21 +84,10 @@ std::vector<unsigned char> results_on(const Device& device, const Data<T>& data,
 // Shapes that are cut in every way: rows and columns, few channels and many, one block and several, small and large.
 std::vector<oracle::Geometry> shapes(bool row_major) {
   return {
-      {{3, 5, 7}, row_major, 1},
-      {{2, 3, 40001}, row_major, 1},
-      {{40001, 3, 2}, row_major, 1},
-      {{16, 64, 196}, row_major, 1},
-      {{16, 512, 49}, row_major, 1},
-      {{8, 999, 17}, row_major, 1},
-      {{64, 49, 256}, row_major, 2},
-      {{3000, 1, 37}, row_major, 2},
-      {{2, 6000, 20}, row_major, 1},
-      {{1, 100000, 3}, row_major, 2},
-      {{300, 3, 300}, row_major, 1},
-      {{37, 3000, 1}, row_major, 0},
-      // More than 8 MiB of float, which goes past the cache.
-      {{7, 3, 100003}, row_major, 1},
-      {{60001, 1, 37}, row_major, 2},
+      {{3, 5, 7}, row_major, 1},      {{2, 3, 40001}, row_major, 1}, {{40001, 3, 2}, row_major, 1},
+      {{16, 64, 196}, row_major, 1},  {{16, 512, 49}, row_major, 1}, {{8, 999, 17}, row_major, 1},
+      {{64, 49, 256}, row_major, 2},  {{3000, 1, 37}, row_major, 2}, {{2, 6000, 20}, row_major, 1},
+      {{1, 100000, 3}, row_major, 2}, {{300, 3, 300}, row_major, 1}, {{37, 3000, 1}, row_major, 0},
   };
 }
 
@@ -116,6 +105,18 @@ TEMPLATE_TEST_CASE_SIG("the same bits with 1, 2, 3, 4 and 7 threads as without a
       INFO(geometry << ", " << threads->device.numThreads() << " threads");
       CHECK((results_on<T, Layout>(threads->device, data) == expected));
     }
+  }
+}
+
+TEST_CASE("results so large that they go past the cache have the same bits with any number of threads") {
+  Threads two(2), five(5);
+  // More than 8 MiB of float.
+  for (const auto& geometry : {oracle::Geometry{{7, 3, 100003}, true, 1}, oracle::Geometry{{60001, 1, 37}, true, 2}}) {
+    const Data<float> data(geometry);
+    const auto expected = results_on<float, Eigen::RowMajor>(Eigen::DefaultDevice(), data);
+    INFO(geometry);
+    CHECK((results_on<float, Eigen::RowMajor>(two.device, data) == expected));
+    CHECK((results_on<float, Eigen::RowMajor>(five.device, data, 3) == expected));
   }
 }
 
