@@ -1,9 +1,9 @@
-// The first primitive: per channel, the mean of a tile's values and the sum of their squared deviations.
+// The first primitive: per channel, the sums from which the mean and the sum of squared deviations follow.
 //
-// Sums are of deviations from a value of the channel itself, so that no mean, however large, cancels digits: of n
-// values whose sum of squared deviations is M2, any one has (value - mean)^2 <= M2, which bounds what the shift can
-// cost. For 32-bit data, summed in double, that is always enough. For double, a shift that lies far out among the
-// values is replaced by the mean they turn out to have, and the chunk is summed again.
+// Sums are of deviations from a value of the channel itself, its first, so that no mean, however large, cancels digits.
+// Of n values whose squared deviations add up to M2, any one has (value - mean)^2 <= M2, which bounds what the shift
+// can cost to n times the rounding error of a sum. For 32-bit data, summed in double, that is always enough. For
+// double, a tile whose values all lie far from the shift is summed again about the mean that they turn out to have.
 
 #ifndef BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP
 #define BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP
@@ -21,16 +21,22 @@ struct ChannelMoments {
   A mean, mean_residual, M2;
 };
 
-/// The moments of n values whose deviations from `center` have the given sum and sum of squares.
+/// The sums, over some values of a channel, of their deviations from `center` and of those squared.
 template <class A>
-BATCHNORM_ALWAYS_INLINE ChannelMoments<A> moments_about(const A& center, const A& sum, const A& squares, const A& n) {
+struct CenteredSums {
+  A center, sum, squares;
+};
+
+/// The moments of n values from their sums.
+template <class A>
+BATCHNORM_ALWAYS_INLINE ChannelMoments<A> moments_of(const CenteredSums<A>& sums, Index n) {
   ChannelMoments<A> result;
-  const A shift = sum / n;
+  const A shift = sums.sum / A(static_cast<double>(n));
   // Knuth's TwoSum: mean + mean_residual = center + shift exactly.
-  result.mean = center + shift;
-  const A added = result.mean - center;
-  result.mean_residual = (center - (result.mean - added)) + (shift - added);
-  result.M2 = squares - sum * shift;
+  result.mean = sums.center + shift;
+  const A added = result.mean - sums.center;
+  result.mean_residual = (sums.center - (result.mean - added)) + (shift - added);
+  result.M2 = sums.squares - sums.sum * shift;
   if (result.M2 < A(0)) result.M2 = A(0);
   return result;
 }
@@ -56,10 +62,23 @@ void merge_moments(ChannelMoments<A>& total, Index n, const ChannelMoments<A>& m
   total.mean_residual = residual - (total.mean - mean);
 }
 
+/// Makes `total`, the sums over n values, those over them and k more.
+template <class A>
+void merge_sums(CenteredSums<A>& total, Index n, const CenteredSums<A>& more, Index k) {
+  if (total.center == more.center) {
+    total.sum = total.sum + more.sum;
+    total.squares = total.squares + more.squares;
+    return;
+  }
+  ChannelMoments<A> moments = moments_of(total, n);
+  merge_moments(moments, n, moments_of(more, k), k);
+  total = {moments.mean, moments.mean_residual * A(static_cast<double>(n + k)), moments.M2};
+}
+
 struct AccumulateMoments {
-  /// Sets result[0 ... tile.channels()).
+  /// Sets result[0 ... tile.channels()). x is the whole tensor.
   template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, ChannelMoments<A>* result) {
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, CenteredSums<A>* result) {
     using P = Pack<A, lanes<T, A, Bytes>>;
     if (sums_by_columns(view)) {
       by_columns<P>(view, tile, x, result);
@@ -73,79 +92,55 @@ struct AccumulateMoments {
   template <class T, class A>
   static constexpr bool may_recenter = std::is_same_v<T, A>;
 
-  // Of a channel's values by rows, how many one shift serves: fewer where their sums' rounding errors count.
-  template <class T, class A>
-  static constexpr Index chunk_values = may_recenter<T, A> ? 4096 : 32768;
-
   // The channels walked together by rows: their sums stay in the first-level cache.
   static constexpr Index row_channels = 64;
 
-  // Whether deviations from the shift are so much larger than those from the mean that digits of M2 would be lost.
+  // Whether deviations from the center are so much larger than those from the mean that digits of M2 would be lost.
   template <class A>
-  static BATCHNORM_ALWAYS_INLINE bool is_far(const A& sum, const A& squares, const A& n) {
-    return sum * sum > A(0.96875) * squares * n;
+  static BATCHNORM_ALWAYS_INLINE bool is_far(const CenteredSums<A>& sums, const A& n) {
+    return sums.sum * sums.sum > A(0.96875) * sums.squares * n;
   }
 
-  // Sums of deviations from a channel's center, and of their squares: two chains of each, which with those of the
-  // neighbours in flight hide the latency of an addition.
+  // Two chains of additions for each sum, which with those of the neighbours in flight hide an addition's latency.
   template <class P>
   struct RowSums {
     Wide<P> sum, squares;
   };
 
-  template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* x,
-                                              ChannelMoments<A>* result) {
-    for (Index c = tile.channel_begin; c < tile.channel_end; c += row_channels) {
-      Tile part = tile;
-      part.channel_begin = c;
-      part.channel_end = std::min(c + row_channels, tile.channel_end);
-      neighbours_by_rows<P>(view, part, x, result + (c - tile.channel_begin));
-    }
-  }
-
   // Goes along neighbouring channels before the next outer step, which keeps to long runs through memory.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void neighbours_by_rows(const View& view, const Tile& tile, const T* x,
-                                                         ChannelMoments<A>* result) {
-    constexpr Index chunk = chunk_values<T, A>;
-    const Index length = tile.inner_end - tile.inner_begin, parts = ceil_div(length, chunk);
-    const Index rows_a_chunk = std::max<Index>(1, chunk / length), stride = view.channels * view.inner;
-    Index count = 0;
-    for (Index o = tile.outer_begin; o < tile.outer_end; o += rows_a_chunk) {
-      const Index rows = std::min(rows_a_chunk, tile.outer_end - o);
-      for (Index i = 0; i < parts; ++i) {
-        const Index begin = cut(length, parts, i), n = cut(length, parts, i + 1) - begin;
-        const T* const first = x + (o * view.channels + tile.channel_begin) * view.inner + tile.inner_begin + begin;
-        A centers[row_channels];
-        RowSums<P> sums[row_channels];
-        for (Index c = 0; c < tile.channels(); ++c) {
-          centers[c] = A(first[c * view.inner]);
-          sums[c].sum = sums[c].squares = Wide<P>::all(A(0));
+  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* x, CenteredSums<A>* result) {
+    const Index n = tile.inner_end - tile.inner_begin, rows = tile.outer_end - tile.outer_begin;
+    const Index stride = view.channels * view.inner;
+    const A values(static_cast<double>(rows * n));
+    for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
+      const Index channels = std::min(row_channels, tile.channel_end - begin);
+      const T* const first = x + (tile.outer_begin * view.channels + begin) * view.inner + tile.inner_begin;
+      A centers[row_channels];
+      RowSums<P> sums[row_channels];
+      for (Index c = 0; c < channels; ++c) {
+        centers[c] = A(x[(begin + c) * view.inner]);
+        sums[c].sum = sums[c].squares = Wide<P>::all(A(0));
+      }
+      // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
+      const bool whole = n == view.inner;
+      const Index run = whole ? channels * n : n, jump = whole ? stride - run : view.inner - n;
+      for (Index r = 0; r < rows; ++r) {
+        const T* const row = first + r * stride;
+        for (Index c = 0; c < channels; ++c) {
+          add_row(row + c * view.inner, n, centers[c], sums[c], whole ? run - c * n : n, jump);
         }
-        // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
-        const bool whole = n == view.inner;
-        const Index run = whole ? tile.channels() * n : n, jump = whole ? stride - run : view.inner - n;
-        for (Index r = 0; r < rows; ++r) {
-          const T* const row = first + r * stride;
-          for (Index c = 0; c < tile.channels(); ++c) {
-            const Index left = whole ? run - c * n : n;
-            add_row(row + c * view.inner, n, centers[c], sums[c], left, jump);
-          }
+      }
+      for (Index c = 0; c < channels; ++c) {
+        CenteredSums<A> total{centers[c], sum(sums[c].sum), sum(sums[c].squares)};
+        if (may_recenter<T, A> && is_far(total, values)) {
+          total.center = total.center + total.sum / values;
+          RowSums<P> again{Wide<P>::all(A(0)), Wide<P>::all(A(0))};
+          for (Index r = 0; r < rows; ++r) add_row(first + r * stride + c * view.inner, n, total.center, again, n, 0);
+          total.sum = sum(again.sum);
+          total.squares = sum(again.squares);
         }
-        const A values(static_cast<double>(rows * n));
-        for (Index c = 0; c < tile.channels(); ++c) {
-          A total = sum(sums[c].sum), squares = sum(sums[c].squares);
-          if (may_recenter<T, A> && is_far(total, squares, values)) {
-            centers[c] = centers[c] + total / values;
-            RowSums<P> again{Wide<P>::all(A(0)), Wide<P>::all(A(0))};
-            for (Index r = 0; r < rows; ++r) add_row(first + r * stride + c * view.inner, n, centers[c], again, n, 0);
-            total = sum(again.sum);
-            squares = sum(again.squares);
-          }
-          merge_moments(result[c], count, moments_about(centers[c], total, squares, values), rows * n);
-        }
-        count += rows * n;
+        result[begin - tile.channel_begin + c] = total;
       }
     }
   }
@@ -182,41 +177,32 @@ struct AccumulateMoments {
 
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile, const T* x,
-                                                 ChannelMoments<A>* result) {
+                                                 CenteredSums<A>* result) {
     const Columns columns(view, tile);
-    const T* const first = x + columns.begin;
-    const A n(static_cast<double>(columns.values_per_channel()));
-    A centers[max_columns], sums[max_columns], squares[max_columns];
-    columns.for_each_column([&](Index c, Index j)
-                                BATCHNORM_INLINE_LAMBDA { centers[j] = A(first[c * columns.inner]); });
-    sum_columns<P>(columns, first, centers, sums, squares);
-    // The columns of a channel have one center, so their sums add up.
-    A totals[max_columns], total_squares[max_columns];
-    const auto add_columns = [&]() BATCHNORM_INLINE_LAMBDA {
-      for (Index c = 0; c < tile.channels(); ++c) totals[c] = total_squares[c] = A(0);
+    const A n(static_cast<double>(tile.values_per_channel()));
+    const auto sum_about_centers = [&]() BATCHNORM_INLINE_LAMBDA {
+      A centers[max_columns], sums[max_columns], squares[max_columns];
+      columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = result[c].center; });
+      sum_columns<P>(columns, x + columns.begin, centers, sums, squares);
+      // The columns of a channel have one center, so their sums add up.
+      for (Index c = 0; c < tile.channels(); ++c) result[c].sum = result[c].squares = A(0);
       columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-        totals[c] = totals[c] + sums[j];
-        total_squares[c] = total_squares[c] + squares[j];
+        result[c].sum = result[c].sum + sums[j];
+        result[c].squares = result[c].squares + squares[j];
       });
     };
-    add_columns();
-    if constexpr (may_recenter<T, A>) {
-      bool any_far = false;
-      A nearer[max_columns];
-      for (Index c = 0; c < tile.channels(); ++c) {
-        nearer[c] = centers[c * columns.inner];
-        if (!is_far(totals[c], total_squares[c], n)) continue;
-        any_far = true;
-        nearer[c] = nearer[c] + totals[c] / n;
+    for (Index c = 0; c < tile.channels(); ++c) result[c].center = A(x[(tile.channel_begin + c) * view.inner]);
+    for (int attempt = 0; attempt < (may_recenter<T, A> ? 2 : 1); ++attempt) {
+      if (attempt == 1) {
+        bool any_far = false;
+        for (Index c = 0; c < tile.channels(); ++c) {
+          if (!is_far(result[c], n)) continue;
+          any_far = true;
+          result[c].center = result[c].center + result[c].sum / n;
+        }
+        if (!any_far) break;
       }
-      if (any_far) {
-        columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = nearer[c]; });
-        sum_columns<P>(columns, first, centers, sums, squares);
-        add_columns();
-      }
-    }
-    for (Index c = 0; c < tile.channels(); ++c) {
-      result[c] = moments_about(centers[c * columns.inner], totals[c], total_squares[c], n);
+      sum_about_centers();
     }
   }
 

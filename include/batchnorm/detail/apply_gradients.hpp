@@ -40,28 +40,29 @@ struct ApplyGradients {
     C *const mean_dy = means_dy.from(phase), *const mean = means.from(phase), *const rest = rests.from(phase);
     C *const projection = projections.from(phase), *const extra_projection = extra_projections.from(phase);
     C *const scale = scales.from(phase), *const extra_scale = extra_scales.from(phase);
-    const auto set = [&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-      mean_dy[j] = rounded[c].mean_dy;
-      mean[j] = rounded[c].mean;
-      rest[j] = rounded[c].rest;
-      projection[j] = rounded[c].projection.main;
-      extra_projection[j] = rounded[c].projection.extra;
-      scale[j] = rounded[c].scale.main;
-      extra_scale[j] = rounded[c].scale.extra;
+    const auto set = [&](Index c, Index j, Index n) BATCHNORM_INLINE_LAMBDA {
+      fill<P>(mean_dy + j, n, rounded[c].mean_dy);
+      fill<P>(mean + j, n, rounded[c].mean);
+      fill<P>(rest + j, n, rounded[c].rest);
+      fill<P>(projection + j, n, rounded[c].projection.main);
+      fill<P>(scale + j, n, rounded[c].scale.main);
+      if (any_extra) {
+        fill<P>(extra_projection + j, n, rounded[c].projection.extra);
+        fill<P>(extra_scale + j, n, rounded[c].scale.extra);
+      }
     };
     const bool by_columns = writes_by_columns(view);
     if (by_columns) {
       const Columns columns(view, tile);
-      columns.for_each_column(set);
-      repeat_first(columns.width, P::size, mean_dy, mean, rest, projection, extra_projection, scale, extra_scale);
+      columns.for_each_channel(set);
+      repeat_first(columns.width, P::size, mean_dy, mean, rest, projection, scale);
+      if (any_extra) repeat_first(columns.width, P::size, extra_projection, extra_scale);
     }
     const Index columns_mask = by_columns ? -1 : 0;
     const Index ahead = access.prefetches ? prefetch_bytes / static_cast<Index>(sizeof(T)) : 0;
 
     for (Index r = 0; r < runs.count; ++r) {
-      if (!by_columns) {
-        for (Index j = 0; j < P::size; ++j) set(runs.channel(r), j);
-      }
+      if (!by_columns) set(runs.channel(r), 0, P::size);
       const T *const x_run = x + runs.begin(r), *const dy_run = dy + runs.begin(r);
       transform<P>(dx + runs.begin(r), runs.n, runs.period, access.streams,
                    [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
@@ -69,9 +70,12 @@ struct ApplyGradients {
                      const Index j = column & columns_mask;
                      prefetch(x_run + i + ahead);
                      prefetch(dy_run + i + ahead);
-                     const Q centered = (load<Q>(x_run + i) - load<Q>(mean + j)) * load<Q>(extra_projection + j);
+                     Q centered = load<Q>(x_run + i) - load<Q>(mean + j);
+                     if (any_extra) centered = centered * load<Q>(extra_projection + j);
                      const Q g = sub_mul(load<Q>(dy_run + i) - load<Q>(mean_dy + j), centered, load<Q>(projection + j));
-                     return (g + load<Q>(rest + j)) * load<Q>(extra_scale + j) * load<Q>(scale + j);
+                     Q sum = g + load<Q>(rest + j);
+                     if (any_extra) sum = sum * load<Q>(extra_scale + j);
+                     return sum * load<Q>(scale + j);
                    });
     }
     if (access.streams) finish_streaming();

@@ -29,12 +29,19 @@ struct Columns {
     rest = outer % repeat * step_width;
   }
 
-  /// The number of values of one channel.
-  Index values_per_channel() const { return (rows * repeat + rest / step_width) * inner; }
-
   /// How many elements on, by whole rows, lies what is to be fetched ahead.
   Index prefetch_distance(Index element_bytes) const {
     return ceil_div(prefetch_bytes, width * element_bytes) * stride;
+  }
+
+  /// Calls f(c, j, n) for each n neighbouring columns from j on that are of the tile's c-th channel, j rising.
+  template <class F>
+  BATCHNORM_ALWAYS_INLINE void for_each_channel(const F& f) const {
+    const Index channels = step_width / inner;
+    Index j = 0;
+    for (Index r = 0; r < repeat; ++r) {
+      for (Index c = 0; c < channels; ++c, j += inner) f(c, j, inner);
+    }
   }
 
   /// Calls f(c, j) for each column j, which is of the tile's c-th channel; for each c in an order that is always the
@@ -54,7 +61,7 @@ struct Columns {
 
 /// Sets the `count` elements after the first `width` of each array to its first ones, over and over.
 template <class... Arrays>
-BATCHNORM_ALWAYS_INLINE void repeat_first(Index width, Index count, Arrays&... arrays) {
+BATCHNORM_ALWAYS_INLINE void repeat_first(Index width, Index count, Arrays*... arrays) {
   for (Index j = width; j < width + count; ++j) ((arrays[j] = arrays[j - width]), ...);
 }
 

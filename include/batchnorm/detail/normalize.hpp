@@ -39,25 +39,24 @@ struct Normalize {
     const Index phase = packs_phase<P>(y + runs.begin(0));
     C *const mean = means.from(phase), *const scale = scales.from(phase);
     C *const extra_scale = extra_scales.from(phase), *const shift = shifts.from(phase);
-    const auto set = [&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-      mean[j] = rounded[c].mean;
-      scale[j] = rounded[c].scale.main;
-      extra_scale[j] = rounded[c].scale.extra;
-      shift[j] = rounded[c].shift;
+    const auto set = [&](Index c, Index j, Index n) BATCHNORM_INLINE_LAMBDA {
+      fill<P>(mean + j, n, rounded[c].mean);
+      fill<P>(scale + j, n, rounded[c].scale.main);
+      fill<P>(shift + j, n, rounded[c].shift);
+      if (any_extra) fill<P>(extra_scale + j, n, rounded[c].scale.extra);
     };
     const bool by_columns = writes_by_columns(view);
     if (by_columns) {
       const Columns columns(view, tile);
-      columns.for_each_column(set);
-      repeat_first(columns.width, P::size, mean, scale, extra_scale, shift);
+      columns.for_each_channel(set);
+      repeat_first(columns.width, P::size, mean, scale, shift);
+      if (any_extra) repeat_first(columns.width, P::size, extra_scale);
     }
     const Index columns_mask = by_columns ? -1 : 0;
     const Index ahead = access.prefetches ? prefetch_bytes / static_cast<Index>(sizeof(T)) : 0;
 
     for (Index r = 0; r < runs.count; ++r) {
-      if (!by_columns) {
-        for (Index j = 0; j < P::size; ++j) set(runs.channel(r), j);
-      }
+      if (!by_columns) set(runs.channel(r), 0, P::size);
       const T* const from = x + runs.begin(r);
       transform<P>(y + runs.begin(r), runs.n, runs.period, access.streams,
                    [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {

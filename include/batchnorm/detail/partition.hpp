@@ -103,6 +103,8 @@ class Partition {
   static constexpr Index slice_values = Index(1) << 15;
   // What a pass over one block may read and still leave in a second-level cache for the next pass.
   static constexpr Index cached_bytes = Index(1) << 20;
+  // A narrower panel of columns wastes what memory brings in besides.
+  static constexpr Index fused_bytes = 2048;
   // Less of one row than this is not worth a task.
   static constexpr Index small_bytes = Index(1) << 15;
 
@@ -126,15 +128,16 @@ class Partition {
 
   void cut_columns_for_sums(Index bytes, Index threads) {
     const Index step = view_.channels * view_.inner;  // elements of one outer step
-    const Index outer_a_slice = std::max<Index>(128, slice_values / step);
+    const Index outer_a_slice = std::max<Index>(256, slice_values / step);
     outer_slices_ = ceil_div(view_.outer, outer_a_slice);
 
     const Index unit = block_unit(bytes);
     const Index cached = cached_bytes / (view_.values_per_channel() * bytes);
     Index block = std::min(widest_block(), cached);
     if (threads > 1) block = std::min(block, ceil_div(ceil_div(view_.channels, threads), unit) * unit);
-    // A panel narrower than a cache line wastes memory's bandwidth; panels too few leave threads idle.
-    fused_ = block >= std::min(view_.channels, unit) && (threads == 1 || ceil_div(view_.channels, block) >= threads);
+    // Panels too few leave threads idle.
+    fused_ = block * view_.inner * bytes >= std::min(view_.channels * view_.inner * bytes, fused_bytes) &&
+             (threads == 1 || ceil_div(view_.channels, block) >= threads);
     cut_blocks(fused_ ? block : widest_block(), bytes);
   }
 

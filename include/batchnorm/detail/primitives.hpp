@@ -11,7 +11,7 @@ BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 template <class A>
-using MomentsWorkspace = Workspace<ChannelMoments<A>, NormalizeTerms<A>>;
+using MomentsWorkspace = Workspace<CenteredSums<A>, NormalizeTerms<A>>;
 template <class A>
 using GradientsWorkspace = Workspace<ChannelGradients<A>, GradientTerms<A>>;
 
@@ -34,14 +34,15 @@ Access access_of(const View& view, bool in_place, bool just_read) {
 template <class T, class Device, class Between, class Second>
 void accumulate_moments(const Device& device, const View& view, const T* x,
                         MomentsWorkspace<accumulator_t<T>>* workspace, const Between& between, const Second& second) {
-  using Moments = ChannelMoments<accumulator_t<T>>;
+  using Sums = CenteredSums<accumulator_t<T>>;
   using Terms = NormalizeTerms<accumulator_t<T>>;
   const Isa isa = best_isa();
   const Index threads = usable_threads(device, bytes_of<T>(view));
-  two_passes<Moments, Terms>(
+  two_passes<Sums, Terms>(
       device, threads, Partition::for_sums(view, sizeof(T), threads), view.channels, workspace,
-      [&](const Tile& tile, Moments* sums) { run_kernel<AccumulateMoments, T>(isa, view, tile, x, sums); },
-      [](Moments& total, Index n, const Moments& more, Index k) { merge_moments(total, n, more, k); }, between, second);
+      [&](const Tile& tile, Sums* sums) { run_kernel<AccumulateMoments, T>(isa, view, tile, x, sums); },
+      [](Sums& total, Index n, const Sums& more, Index k) { merge_sums(total, n, more, k); },
+      [&](Index c, const Sums& sums) { return between(c, moments_of(sums, view.values_per_channel())); }, second);
 }
 
 /// Primitive 2 over one tile.

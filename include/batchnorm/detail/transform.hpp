@@ -34,6 +34,16 @@ struct ColumnArray {
   typename P::Scalar* from(Index phase) { return values + phase; }
 };
 
+/// Sets n columns from `first` on; those after them may be overwritten, by up to a pack.
+template <class P>
+BATCHNORM_ALWAYS_INLINE void fill(typename P::Scalar* first, Index n, const typename P::Scalar& value) {
+  if (n == 1) {
+    *first = value;
+  } else {
+    for (Index j = 0; j < n; j += P::size) store(first + j, P::all(value));
+  }
+}
+
 template <class P, class T>
 BATCHNORM_ALWAYS_INLINE void put(T* to, const P& value, bool streamed) {
   if (streamed) {
