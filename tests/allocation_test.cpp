@@ -124,7 +124,8 @@ TEMPLATE_TEST_CASE_SIG("calls into the caller's memory allocate nothing after th
       Tensor x(shape), dy(shape), out(shape);
       for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<T>(i % 17), dy.data()[i] = T(i % 5);
       for (const bool track : {true, false}) {
-        BatchNorm<T, 3> bn(BatchNormOptions(x.dimension(axis)).channel_axis(axis).track_running_stats(track));
+        BatchNorm<T, 3> bn(
+            BatchNormOptions(shape[static_cast<std::size_t>(axis)]).channel_axis(axis).track_running_stats(track));
         CHECK(allocations_after_the_first(bn, x, dy, out) == 0);
       }
     }

@@ -408,7 +408,7 @@ TEST_CASE("an exception out of the device reaches the caller, and the layer is a
   }
 }
 
-namespace {
+namespace fragile {
 
 // A number that gives up after so many multiplications.
 struct Fragile {
@@ -448,9 +448,10 @@ void Fragile::spend() {
   if (--multiplications_left == 0) throw std::overflow_error("no more multiplications");
 }
 
-}  // namespace
+}  // namespace fragile
 
 TEST_CASE("an exception out of the scalar's own arithmetic reaches the caller, and the layer is as before") {
+  using fragile::Fragile;
   using Numbers = Eigen::Tensor<Fragile, 3>;
   Numbers x(4, 3, 5), dy(4, 3, 5), y(4, 3, 5);
   for (Eigen::Index i = 0; i < x.size(); ++i) {

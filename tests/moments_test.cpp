@@ -158,7 +158,7 @@ TEST_CASE("moments take a device, expressions and every rank") {
   Eigen::DefaultDevice device;
   Eigen::Tensor<float, 2> x2(6, 3);
   x2.setValues({{0, 1, 2}, {0, 1, 2}, {0, 1, 2}, {6, 7, 8}, {6, 7, 8}, {6, 7, 8}});
-  const Eigen::Tensor<float, 5> x5 = x2.reshape(std::array<int, 5>{3, 2, 1, 3, 1});
+  const Eigen::Tensor<float, 5> x5 = x2.reshape(std::array<Eigen::Index, 5>{3, 2, 1, 3, 1});
   const auto check = [](const Moments& moments) {
     CHECK(moments.count() == 6);
     for (Eigen::Index c = 0; c < 3; ++c) {
