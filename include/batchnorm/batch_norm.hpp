@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "batchnorm/detail/primitives.hpp"
+#include "batchnorm/detail/layer.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/saved_statistics.hpp"
 
@@ -54,7 +54,7 @@ class BatchNorm {
   /// Sums, statistics and per-channel algebra: double for float and double, else T.
   using Accumulator = detail::accumulator_t<T>;
   /// Parameters, running statistics and gradients of parameters.
-  using Param = T;
+  using Param = detail::param_t<T>;
   using Vector = Eigen::Tensor<Param, 1>;
   using Index = Eigen::Index;
   using SavedStatistics = batchnorm::SavedStatistics<Accumulator, Dims>;
@@ -62,80 +62,68 @@ class BatchNorm {
   /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Converts from a number of
   /// channels. Throws std::invalid_argument if tensors of rank Dims have no such channel axis, or if
   /// SingleValue::use_running is asked for without running statistics.
-  BatchNorm(const BatchNormOptions& options)  // NOLINT(google-explicit-constructor)
-      : options_(options), axis_(detail::normalized_axis(options.channel_axis(), Dims)) {
-    detail::require(options.track_running_stats() || options.single_value() != SingleValue::use_running,
-                    "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
-    const Index channels = options.num_features();
-    weight_.resize(options.scale() ? channels : 0);
-    bias_.resize(options.shift() ? channels : 0);
-    weight_grad_.resize(weight_.size());
-    bias_grad_.resize(bias_.size());
-    running_mean_.resize(options.track_running_stats() ? channels : 0);
-    running_var_.resize(running_mean_.size());
-    saved_.resize(channels);
-    scratch_.resize(channels);
+  BatchNorm(const BatchNormOptions& options) : layer_(options) {  // NOLINT(google-explicit-constructor)
     reset_parameters();
     zero_grad();
   }
 
   /// The settings, as they were given.
-  const BatchNormOptions& options() const { return options_; }
+  const BatchNormOptions& options() const { return layer_.options; }
 
   /// \name State
   /// The user may write to all of these. Sizes are checked at every call: num_features, or 0 where an option switches
   /// the thing off.
   ///@{
-  Vector& weight() { return weight_; }  ///< The scale (gamma), [num_features].
-  const Vector& weight() const { return weight_; }
-  Vector& bias() { return bias_; }  ///< The shift (beta), [num_features].
-  const Vector& bias() const { return bias_; }
-  Vector& running_mean() { return running_mean_; }  ///< Of the batches seen in training, [num_features].
-  const Vector& running_mean() const { return running_mean_; }
-  Vector& running_var() { return running_var_; }  ///< Likewise, biased or unbiased as options().running_variance().
-  const Vector& running_var() const { return running_var_; }
-  Vector& weight_grad() { return weight_grad_; }  ///< The sum of all backward passes' since zero_grad().
-  const Vector& weight_grad() const { return weight_grad_; }
-  Vector& bias_grad() { return bias_grad_; }  ///< Likewise.
-  const Vector& bias_grad() const { return bias_grad_; }
+  Vector& weight() { return layer_.weight; }  ///< The scale (gamma), [num_features].
+  const Vector& weight() const { return layer_.weight; }
+  Vector& bias() { return layer_.bias; }  ///< The shift (beta), [num_features].
+  const Vector& bias() const { return layer_.bias; }
+  Vector& running_mean() { return layer_.running_mean; }  ///< Of the batches seen in training, [num_features].
+  const Vector& running_mean() const { return layer_.running_mean; }
+  Vector& running_var() { return layer_.running_var; }  ///< Likewise, biased or not as options().running_variance().
+  const Vector& running_var() const { return layer_.running_var; }
+  Vector& weight_grad() { return layer_.weight_grad; }  ///< The sum of all backward passes' since zero_grad().
+  const Vector& weight_grad() const { return layer_.weight_grad; }
+  Vector& bias_grad() { return layer_.bias_grad; }  ///< Likewise.
+  const Vector& bias_grad() const { return layer_.bias_grad; }
   ///@}
 
   /// How many batches the running statistics have seen, empty ones included.
-  std::int64_t num_batches_tracked() const { return num_batches_tracked_; }
+  std::int64_t num_batches_tracked() const { return layer_.num_batches_tracked; }
 
   /// The statistics of the last forward pass, whatever its mode, for a later `backward`.
-  const SavedStatistics& saved_statistics() const { return saved_; }
+  const SavedStatistics& saved_statistics() const { return layer_.saved; }
 
   /// Sets the gradients of the parameters to 0.
   BatchNorm& zero_grad() {
-    fill(weight_grad_, 0);
-    fill(bias_grad_, 0);
+    fill(weight_grad(), 0);
+    fill(bias_grad(), 0);
     return *this;
   }
 
   /// Sets the running mean to 0, the running variance to 1, and num_batches_tracked to 0.
   BatchNorm& reset_running_stats() {
-    fill(running_mean_, 0);
-    fill(running_var_, 1);
-    num_batches_tracked_ = 0;
+    fill(running_mean(), 0);
+    fill(running_var(), 1);
+    layer_.num_batches_tracked = 0;
     return *this;
   }
 
   /// Sets the weight to 1, the bias to 0, and the running statistics as reset_running_stats() does.
   BatchNorm& reset_parameters() {
-    fill(weight_, 1);
-    fill(bias_, 0);
+    fill(weight(), 1);
+    fill(bias(), 0);
     return reset_running_stats();
   }
 
   /// Training mode, or inference with `train(false)`.
   BatchNorm& train(bool on = true) {
-    training_ = on;
+    layer_.training = on;
     return *this;
   }
   /// Inference mode.
   BatchNorm& eval() { return train(false); }
-  bool is_training() const { return training_; }
+  bool is_training() const { return layer_.training; }
 
   /// Normalizes x by the present mode. Four call shapes:
   ///
@@ -152,8 +140,7 @@ class BatchNorm {
   auto forward(const First& first, Rest&&... rest) {
     if constexpr (detail::is_tensor<First>) {
       return forward_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else {
-      detail::check_device_type<First>();
+    } else if constexpr (detail::check_device_type<First>()) {
       return forward_on(first, std::forward<Rest>(rest)...);
     }
   }
@@ -164,8 +151,7 @@ class BatchNorm {
   auto infer(const First& first, Rest&&... rest) const {
     if constexpr (detail::is_tensor<First>) {
       return infer_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else {
-      detail::check_device_type<First>();
+    } else if constexpr (detail::check_device_type<First>()) {
       return infer_on(first, std::forward<Rest>(rest)...);
     }
   }
@@ -188,292 +174,91 @@ class BatchNorm {
   auto backward(const First& first, Rest&&... rest) {
     if constexpr (detail::is_tensor<First>) {
       return backward_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else {
-      detail::check_device_type<First>();
+    } else if constexpr (detail::check_device_type<First>()) {
       return backward_on(first, std::forward<Rest>(rest)...);
     }
   }
 
  private:
-  using View = detail::View;
-  using Shape = detail::Shape<Dims>;
-  using Statistics = detail::ChannelStatistics<Accumulator>;
-
-  // --- Call shapes: an expression becomes a tensor, a tensor becomes a view of its memory.
+  // An expression becomes a tensor, a tensor becomes its memory. Where a type is wrong, a check has said so.
 
   template <class Device, class X>
-  detail::tensor_like<X> forward_on(const Device& device, const X& x) {
-    detail::check_input_type<T, Dims, X>();
-    const auto& input = detail::evaluated(device, x);
-    auto y = detail::result_like(input);
-    forward_into(device, input, y);
-    return y;
+  auto forward_on(const Device& device, const X& x) {
+    if constexpr (detail::check_input_type<T, Dims, X>()) {
+      const auto& input = detail::evaluated(device, x);
+      auto y = detail::result_like(input);
+      layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
+      return y;
+    }
   }
 
   template <class Device, class X, class Y>
   void forward_on(const Device& device, const X& x, Y&& y) {
-    detail::check_input_type<T, Dims, X>();
-    detail::check_output_type<X, Y>();
-    forward_into(device, detail::evaluated(device, x), y);
+    if constexpr (detail::check_input_type<T, Dims, X>() && detail::check_output_type<X, Y>()) {
+      const auto& input = detail::evaluated(device, x);
+      layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
+    }
   }
 
   template <class Device, class X>
-  detail::tensor_like<X> infer_on(const Device& device, const X& x) const {
-    detail::check_input_type<T, Dims, X>();
-    const auto& input = detail::evaluated(device, x);
-    auto y = detail::result_like(input);
-    infer_into(device, input, y);
-    return y;
+  auto infer_on(const Device& device, const X& x) const {
+    if constexpr (detail::check_input_type<T, Dims, X>()) {
+      const auto& input = detail::evaluated(device, x);
+      auto y = detail::result_like(input);
+      layer_.infer(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
+      return y;
+    }
   }
 
   template <class Device, class X, class Y>
   void infer_on(const Device& device, const X& x, Y&& y) const {
-    detail::check_input_type<T, Dims, X>();
-    detail::check_output_type<X, Y>();
-    infer_into(device, detail::evaluated(device, x), y);
+    if constexpr (detail::check_input_type<T, Dims, X>() && detail::check_output_type<X, Y>()) {
+      const auto& input = detail::evaluated(device, x);
+      layer_.infer(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
+    }
   }
 
   template <class Device, class X, class Dy, class... Last>
   auto backward_on(const Device& device, const X& x, const Dy& dy, Last&&... last) {
-    detail::check_input_type<T, Dims, X>();
-    detail::check_input_type<T, Dims, Dy>();
-    static_assert(static_cast<int>(detail::layout_of<X>) == static_cast<int>(detail::layout_of<Dy>),
-                  "batchnorm: the layout of dy differs from that of x (RowMajor or ColMajor)");
-    return backward_with(device, detail::evaluated(device, x), detail::evaluated(device, dy),
-                         std::forward<Last>(last)...);
+    if constexpr (detail::check_input_type<T, Dims, X>() && detail::check_input_type<T, Dims, Dy>() &&
+                  detail::check_gradient_type<X, Dy>()) {
+      return backward_with(device, detail::evaluated(device, x), detail::evaluated(device, dy),
+                           std::forward<Last>(last)...);
+    }
   }
 
   template <class Device, class X, class Dy>
-  detail::tensor_like<X> backward_with(const Device& device, const X& x, const Dy& dy) {
-    return backward_with(device, x, dy, saved_);
+  auto backward_with(const Device& device, const X& x, const Dy& dy) {
+    return backward_with(device, x, dy, layer_.saved);
   }
 
   template <class Device, class X, class Dy, class Last>
   auto backward_with(const Device& device, const X& x, const Dy& dy, Last&& last) {
     if constexpr (std::is_same_v<detail::plain<Last>, SavedStatistics>) {
       auto dx = detail::result_like(x);
-      backward_into(device, x, dy, dx, last);
+      backward_with(device, x, dy, dx, last);
       return dx;
     } else {
-      backward_with(device, x, dy, std::forward<Last>(last), saved_);
+      backward_with(device, x, dy, std::forward<Last>(last), layer_.saved);
     }
   }
 
   template <class Device, class X, class Dy, class Dx>
   void backward_with(const Device& device, const X& x, const Dy& dy, Dx&& dx, const SavedStatistics& saved) {
-    detail::check_output_type<X, Dx>();
-    backward_into(device, x, dy, dx, saved);
-  }
-
-  // --- Passes.
-
-  template <class Device, class X, class Y>
-  void forward_into(const Device& device, const X& x, Y& y) {
-    const Shape shape = detail::shape_of(x);
-    const View view = check_call(shape, detail::layout_of<X>);
-    const T* const from = x.data();
-    T* const to = y.data();
-    check_output("y", detail::shape_of(y), "x", shape);
-    detail::check_overlap<T>("x", from, "y", to, view.size());
-    const bool batch = uses_batch(training_, shape, view);
-
-    scratch_.resize(num_features());
-    if (view.size() != 0) {
-      if (batch) {
-        normalize_by_batch(device, view, from, to, &moments_workspace_,
-                           [this](Index c, const detail::ChannelMoments<Accumulator>& moments, const Statistics& s) {
-                             scratch_.statistics.set(c, s);
-                             scratch_.M2(c) = moments.M2;
-                           });
-      } else {
-        for (Index c = 0; c < num_features(); ++c) scratch_.statistics.set(c, running_statistics(c));
-        detail::normalize(device, view, from, to, [this](Index c) {
-          return detail::normalize_terms(scratch_.statistics[c], weight_of(c), bias_of(c));
-        });
-      }
-    }
-    // From here on nothing throws.
-    scratch_.statistics.shape_ = shape;
-    scratch_.statistics.constant_ = !batch;
-    scratch_.statistics.overwritten_ = from == to ? from : nullptr;
-    scratch_.statistics.has_forward_ = true;
-    if (training_ && options_.track_running_stats()) update_running_stats(view);
-    std::swap(saved_, scratch_.statistics);
-  }
-
-  template <class Device, class X, class Y>
-  void infer_into(const Device& device, const X& x, Y& y) const {
-    const Shape shape = detail::shape_of(x);
-    const View view = check_call(shape, detail::layout_of<X>);
-    const T* const from = x.data();
-    T* const to = y.data();
-    check_output("y", detail::shape_of(y), "x", shape);
-    detail::check_overlap<T>("x", from, "y", to, view.size());
-    if (uses_batch(false, shape, view)) {
-      if (view.size() == 0) return;
-      normalize_by_batch(device, view, from, to, nullptr,
-                         [](Index, const detail::ChannelMoments<Accumulator>&, const Statistics&) {});
-    } else if (view.size() != 0) {
-      detail::normalize(device, view, from, to, [this](Index c) {
-        return detail::normalize_terms(running_statistics(c), weight_of(c), bias_of(c));
-      });
+    if constexpr (detail::check_output_type<X, Dx>()) {
+      layer_.backward(device, layout<X>, detail::view_tensor<const T>(x), detail::view_tensor<const T>(dy),
+                      detail::view_tensor<T>(dx), saved);
     }
   }
 
-  // record(c, moments, statistics) is called once for each channel.
-  template <class Device, class Record>
-  void normalize_by_batch(const Device& device, const View& view, const T* x, T* y,
-                          detail::MomentsWorkspace<Accumulator>* workspace, const Record& record) const {
-    const Index n = view.values_per_channel();
-    detail::accumulate_moments(
-        device, view, x, workspace,
-        [&](Index c, const detail::ChannelMoments<Accumulator>& moments) {
-          const Statistics s = detail::batch_statistics(moments, n, options_.epsilon());
-          record(c, moments, s);
-          return detail::normalize_terms(s, weight_of(c), bias_of(c));
-        },
-        [&](const detail::Tile& tile, const detail::NormalizeTerms<Accumulator>* terms, bool just_read) {
-          detail::normalize(view, tile, terms, x, y, just_read);
-        });
-  }
-
-  template <class Device, class X, class Dy, class Dx>
-  void backward_into(const Device& device, const X& x, const Dy& dy, Dx& dx, const SavedStatistics& saved) {
-    if (!saved.has_forward()) detail::fail<std::logic_error>("expected a forward before backward, got none");
-    const Shape shape = detail::shape_of(x);
-    const View view = check_call(shape, detail::layout_of<X>);
-    check_output("x", shape, "x in its forward", saved.shape());
-    check_vector("mean in the saved statistics", saved.mean(), true);
-    check_output("dy", detail::shape_of(dy), "x", shape);
-    check_output("dx", detail::shape_of(dx), "x", shape);
-    const T *const x_data = x.data(), *const dy_data = dy.data();
-    T* const dx_data = dx.data();
-    if (view.size() == 0) return;
-    if (saved.overwritten_ == x_data) {
-      detail::fail<std::logic_error>(
-          "expected the x that went into the forward, got the buffer that the forward, done in place, overwrote with "
-          "y");
-    }
-    detail::check_overlap<T>("x", x_data, "dx", dx_data, view.size());
-    detail::check_overlap<T>("dy", dy_data, "dx", dx_data, view.size());
-
-    const Index n = view.values_per_channel();
-    scratch_.resize(num_features());
-    detail::accumulate_gradients(
-        device, view, x_data, dy_data, saved.mean().data(), saved.mean_residual().data(), &gradients_workspace_,
-        [&](Index c, const detail::ChannelGradients<Accumulator>& sums) {
-          const Statistics s = saved[c];
-          scratch_.weight_grad(c) = detail::weight_gradient(s, sums);
-          scratch_.bias_grad(c) = sums.dy;
-          return detail::gradient_terms(s, sums, n, weight_of(c));
-        },
-        [&](const detail::Tile& tile, const detail::GradientTerms<Accumulator>* terms, bool just_read) {
-          if (saved.constant()) {
-            detail::NormalizeTerms<Accumulator> constant[detail::max_columns];
-            for (Index c = 0; c < tile.channels(); ++c) {
-              constant[c] =
-                  detail::constant_gradient_terms(saved[tile.channel_begin + c], weight_of(tile.channel_begin + c));
-            }
-            detail::normalize(view, tile, constant, dy_data, dx_data, just_read);
-          } else {
-            detail::apply_gradients(view, tile, terms, x_data, dy_data, dx_data, just_read);
-          }
-        });
-    // From here on nothing throws.
-    for (Index c = 0; c < weight_grad_.size(); ++c) add(weight_grad_(c), scratch_.weight_grad(c));
-    for (Index c = 0; c < bias_grad_.size(); ++c) add(bias_grad_(c), scratch_.bias_grad(c));
-  }
-
-  // --- Per channel.
-
-  Index num_features() const { return options_.num_features(); }
-  Accumulator weight_of(Index c) const { return options_.scale() ? Accumulator(weight_(c)) : Accumulator(1); }
-  Accumulator bias_of(Index c) const { return options_.shift() ? Accumulator(bias_(c)) : Accumulator(0); }
-
-  Statistics running_statistics(Index c) const {
-    return {Accumulator(running_mean_(c)), Accumulator(0),
-            detail::inverse_std(Accumulator(running_var_(c)), options_.epsilon())};
-  }
-
-  // With the moments of the batch in scratch_, none of them where it was empty or the running statistics were used.
-  void update_running_stats(const View& view) {
-    const Index n = view.values_per_channel();
-    const bool single_value_kept = n == 1 && options_.single_value() != SingleValue::allow;
-    if (single_value_kept) return;
-    ++num_batches_tracked_;
-    if (n == 0) return;
-    const double momentum = options_.momentum().value_or(1 / static_cast<double>(num_batches_tracked_));
-    for (Index c = 0; c < num_features(); ++c) {
-      const Accumulator mean = scratch_.statistics.mean()(c) + scratch_.statistics.mean_residual()(c);
-      const Accumulator variance = detail::variance_of(Accumulator(scratch_.M2(c)), n, options_.running_variance());
-      running_mean_(c) = static_cast<Param>(detail::moving_average(Accumulator(running_mean_(c)), mean, momentum));
-      running_var_(c) = static_cast<Param>(detail::moving_average(Accumulator(running_var_(c)), variance, momentum));
-    }
-  }
+  template <class X>
+  static constexpr int layout = static_cast<int>(detail::layout_of<X>);
 
   static void fill(Vector& vector, double value) {
     for (Index c = 0; c < vector.size(); ++c) vector(c) = Param(value);
   }
-  static void add(Param& sum, const Accumulator& more) { sum = static_cast<Param>(Accumulator(sum) + more); }
 
-  // --- Checks.
-
-  // Whether the statistics of x are used, not the running ones.
-  bool uses_batch(bool training, const Shape& shape, const View& view) const {
-    if (!training && options_.track_running_stats()) return false;
-    if (view.values_per_channel() != 1) return true;
-    detail::require(options_.single_value() != SingleValue::error,
-                    "expected more than one value per channel to take statistics of, got shape ",
-                    detail::shape_text(shape), " (see BatchNormOptions::single_value)");
-    return options_.single_value() != SingleValue::use_running;
-  }
-
-  View check_call(const Shape& shape, int layout) const {
-    const auto axis = static_cast<std::size_t>(axis_);
-    detail::require(shape[axis] == num_features(), "expected ", num_features(), " channels on axis ", axis_, ", got ",
-                    shape[axis], " in shape ", detail::shape_text(shape));
-    check_vector("weight", weight_, options_.scale());
-    check_vector("bias", bias_, options_.shift());
-    check_vector("weight_grad", weight_grad_, options_.scale());
-    check_vector("bias_grad", bias_grad_, options_.shift());
-    check_vector("running_mean", running_mean_, options_.track_running_stats());
-    check_vector("running_var", running_var_, options_.track_running_stats());
-    return detail::make_view(shape, layout, axis_);
-  }
-
-  template <class AnyVector>
-  void check_vector(const char* name, const AnyVector& vector, bool used) const {
-    const Index expected = used ? num_features() : 0;
-    detail::require(vector.size() == expected, "expected ", name, " of size ", expected, ", got ", vector.size());
-  }
-
-  static void check_output(const char* name, const Shape& shape, const char* other, const Shape& expected) {
-    detail::require(shape == expected, "expected ", name, " of the shape of ", other, ", ",
-                    detail::shape_text(expected), ", got ", detail::shape_text(shape));
-  }
-
-  // What a call computes before it changes the layer, so that one that throws has changed nothing. Kept for its memory.
-  struct Scratch {
-    SavedStatistics statistics;
-    Eigen::Tensor<Accumulator, 1> M2, weight_grad, bias_grad;
-
-    void resize(Index channels) {
-      statistics.resize(channels);
-      M2.resize(channels);
-      weight_grad.resize(channels);
-      bias_grad.resize(channels);
-    }
-  };
-
-  BatchNormOptions options_;
-  int axis_;
-  bool training_ = true;
-  std::int64_t num_batches_tracked_ = 0;
-  Vector weight_, bias_, weight_grad_, bias_grad_, running_mean_, running_var_;
-  SavedStatistics saved_;
-  Scratch scratch_;
-  detail::MomentsWorkspace<Accumulator> moments_workspace_;
-  detail::GradientsWorkspace<Accumulator> gradients_workspace_;
+  detail::Layer<T, Dims> layer_;
 };
 
 BATCHNORM_NAMESPACE_END

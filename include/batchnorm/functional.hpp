@@ -58,7 +58,7 @@ template <class Device, class X>
 BasicMoments<AccumulatorOf<X>> accumulate_moments(const Device& device, const X& x, int channel_axis) {
   const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
   const auto& input = detail::evaluated(device, x);
-  BasicMoments<AccumulatorOf<X>> moments(static_cast<Eigen::Index>(input.dimension(axis)));
+  BasicMoments<AccumulatorOf<X>> moments(detail::shape_of(input)[static_cast<std::size_t>(axis)]);
   moments.add(device, input, axis);
   return moments;
 }
@@ -71,9 +71,7 @@ BasicMoments<AccumulatorOf<X>> accumulate_moments(const X& x, int channel_axis) 
 template <class Device, class X, class Y>
 void normalize(const Device& device, const X& x, int channel_axis,
                const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {
-  detail::check_device_type<Device>();
-  detail::check_input_type<detail::scalar_of<X>, detail::rank_of<X>, X>();
-  detail::check_output_type<X, Y>();
+  static_assert(detail::check_device_type<Device>() && detail::check_output_type<X, Y>());
   const auto& input = detail::evaluated(device, x);
   const detail::View view = detail::view_of(input, channel_axis);
   detail::check_same_shape("y", y, input);
@@ -100,8 +98,8 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
                                                     const Eigen::Tensor<AccumulatorOf<X>, 1>& mean_residual) {
   using A = AccumulatorOf<X>;
   using T = detail::scalar_of<X>;
-  detail::check_device_type<Device>();
-  detail::check_input_type<T, detail::rank_of<X>, Dy>();
+  static_assert(detail::check_device_type<Device>() && detail::check_input_type<T, detail::rank_of<X>, Dy>() &&
+                detail::check_gradient_type<X, Dy>());
   const auto& input = detail::evaluated(device, x);
   const auto& gradient = detail::evaluated(device, dy);
   const detail::View view = detail::view_of(input, channel_axis);
@@ -136,9 +134,8 @@ template <class Device, class X, class Dy, class Dx, std::enable_if_t<!detail::i
 void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel_axis,
                      const GradientCoefficients<AccumulatorOf<X>>& coefficients, Dx&& dx) {
   using T = detail::scalar_of<X>;
-  detail::check_device_type<Device>();
-  detail::check_input_type<T, detail::rank_of<X>, Dy>();
-  detail::check_output_type<X, Dx>();
+  static_assert(detail::check_device_type<Device>() && detail::check_input_type<T, detail::rank_of<X>, Dy>() &&
+                detail::check_gradient_type<X, Dy>() && detail::check_output_type<X, Dx>());
   const auto& input = detail::evaluated(device, x);
   const auto& gradient = detail::evaluated(device, dy);
   const detail::View view = detail::view_of(input, channel_axis);

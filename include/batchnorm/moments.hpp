@@ -66,7 +66,7 @@ class BasicMoments {
         std::is_same_v<detail::accumulator_t<T>, A>,
         "batchnorm: the accumulator of the tensor's scalar type is not the moments' (Moments is for float and "
         "double; BasicMoments<T> for any other T)");
-    detail::check_device_type<Device>();
+    static_assert(detail::check_device_type<Device>());
     const auto& input = detail::evaluated(device, x);
     const auto shape = detail::shape_of(input);
     const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);

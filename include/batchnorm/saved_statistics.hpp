@@ -7,8 +7,10 @@
 
 BATCHNORM_NAMESPACE_BEGIN
 
+namespace detail {
 template <class T, int Dims>
-class BatchNorm;
+struct Layer;
+}
 
 /// The per-channel statistics with which a BatchNorm of rank Dims normalized, as its `saved_statistics()` gives them
 /// after a forward pass. A copy, handed to `backward`, goes back through that forward however many have followed it:
@@ -40,7 +42,7 @@ class SavedStatistics {
 
  private:
   template <class T, int D>
-  friend class BatchNorm;
+  friend struct detail::Layer;
 
   void resize(Eigen::Index channels) {
     mean_.resize(channels);

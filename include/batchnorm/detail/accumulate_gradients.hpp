@@ -51,7 +51,7 @@ struct AccumulateGradients {
                                               const A* means, ChannelGradients<A>* result) {
     const Index n = tile.inner_end - tile.inner_begin;
     for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
-      const Index channels = std::min(row_channels, tile.channel_end - begin);
+      const Index channels = (std::min)(row_channels, tile.channel_end - begin);
       RowSums<P> sums[row_channels];
       for (Index c = 0; c < channels; ++c) sums[c].dy = sums[c].products = Wide<P>::all(A(0));
       // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
@@ -83,8 +83,8 @@ struct AccumulateGradients {
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
       const Wide<P> d = load_wide<P>(x + i) - wide_m, g = load_wide<P>(dy + i);
       const Index next = i + ahead + (i + ahead < left ? 0 : jump);
-      prefetch(x + next);
-      prefetch(dy + next);
+      detail::prefetch(x + next);
+      detail::prefetch(dy + next);
       total = total + g;
       products = mul_add(g, d, products);
     }
@@ -154,8 +154,8 @@ struct AccumulateGradients {
     BATCHNORM_UNROLL
     for (int r = 0; r < Rows; ++r, x += stride, dy += stride) {
       P g = load<P>(dy);
-      prefetch(x + ahead);
-      prefetch(dy + ahead);
+      detail::prefetch(x + ahead);
+      detail::prefetch(dy + ahead);
       if (skip != 0) g = without_first(g, skip);
       sum = sum + g;
       product = mul_add(g, load<P>(x) - center, product);

@@ -114,12 +114,12 @@ struct AccumulateMoments {
     const Index stride = view.channels * view.inner;
     const A values(static_cast<double>(rows * n));
     for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
-      const Index channels = std::min(row_channels, tile.channel_end - begin);
+      const Index channels = (std::min)(row_channels, tile.channel_end - begin);
       const T* const first = x + (tile.outer_begin * view.channels + begin) * view.inner + tile.inner_begin;
       A centers[row_channels];
       RowSums<P> sums[row_channels];
       for (Index c = 0; c < channels; ++c) {
-        centers[c] = A(x[(begin + c) * view.inner]);
+        centers[c] = convert<A>(x[(begin + c) * view.inner]);
         sums[c].sum = sums[c].squares = Wide<P>::all(A(0));
       }
       // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
@@ -156,7 +156,7 @@ struct AccumulateMoments {
     Index i = 0;
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
       const Wide<P> d = load_wide<P>(x + i) - wide_k;
-      prefetch(x + i + ahead + (i + ahead < left ? 0 : jump));
+      detail::prefetch(x + i + ahead + (i + ahead < left ? 0 : jump));
       sum = sum + d;
       squares = mul_add(d, d, squares);
     }
@@ -191,7 +191,7 @@ struct AccumulateMoments {
         result[c].squares = result[c].squares + squares[j];
       });
     };
-    for (Index c = 0; c < tile.channels(); ++c) result[c].center = A(x[(tile.channel_begin + c) * view.inner]);
+    for (Index c = 0; c < tile.channels(); ++c) result[c].center = convert<A>(x[(tile.channel_begin + c) * view.inner]);
     for (int attempt = 0; attempt < (may_recenter<T, A> ? 2 : 1); ++attempt) {
       if (attempt == 1) {
         bool any_far = false;
@@ -245,7 +245,7 @@ struct AccumulateMoments {
     BATCHNORM_UNROLL
     for (int r = 0; r < Rows; ++r, x += stride) {
       P d = load<P>(x) - center;
-      prefetch(x + ahead);
+      detail::prefetch(x + ahead);
       if (skip != 0) d = without_first(d, skip);
       sum = sum + d;
       square = mul_add(d, d, square);

@@ -91,8 +91,8 @@ A weight_gradient(const ChannelStatistics<A>& s, const ChannelGradients<A>& sums
 
 /// running = (1 - momentum) * running + momentum * batch.
 template <class A>
-A moving_average(const A& running, const A& batch, double momentum) {
-  return A(1 - momentum) * running + A(momentum) * batch;
+A moving_average(const A& running, const A& batch, const A& momentum) {
+  return (A(1) - momentum) * running + momentum * batch;
 }
 
 }  // namespace detail

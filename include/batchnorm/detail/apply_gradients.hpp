@@ -68,8 +68,8 @@ struct ApplyGradients {
                    [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
                      using Q = typename decltype(type)::Pack;
                      const Index j = column & columns_mask;
-                     prefetch(x_run + i + ahead);
-                     prefetch(dy_run + i + ahead);
+                     detail::prefetch(x_run + i + ahead);
+                     detail::prefetch(dy_run + i + ahead);
                      Q centered = load<Q>(x_run + i) - load<Q>(mean + j);
                      if (any_extra) centered = centered * load<Q>(extra_projection + j);
                      const Q g = sub_mul(load<Q>(dy_run + i) - load<Q>(mean_dy + j), centered, load<Q>(projection + j));

@@ -22,7 +22,7 @@ struct Columns {
     inner = view.inner;
     step_width = tile.channels() * inner;
     begin = tile.outer_begin * step + tile.channel_begin * inner;
-    repeat = step < narrow_step ? std::max<Index>(1, std::min(outer, narrow_step / step)) : 1;
+    repeat = step < narrow_step ? std::max<Index>(1, (std::min)(outer, narrow_step / step)) : 1;
     width = repeat * step_width;
     stride = repeat * step;
     rows = outer / repeat;

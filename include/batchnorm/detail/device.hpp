@@ -24,11 +24,17 @@ struct has_threads<
                                                                            std::declval<void (*)(Index, Index)>()))>>
     : std::true_type {};
 
+// Of a first argument that is no tensor.
 template <class Device>
-constexpr void check_device_type() {
-  static_assert(std::is_convertible_v<const Device*, const Eigen::DefaultDevice*> || has_threads<Device>::value,
-                "batchnorm: expected an Eigen device that runs on the CPU: DefaultDevice, or ThreadPoolDevice with "
-                "EIGEN_USE_THREADS defined before the first include of Eigen's tensors");
+constexpr bool check_device_type() {
+  constexpr bool is_device =
+      std::is_convertible_v<const Device*, const Eigen::DefaultDevice*> || has_threads<Device>::value;
+  static_assert(
+      is_device,
+      "batchnorm: expected an Eigen tensor, or an Eigen device that runs on the CPU and then a tensor; the "
+      "devices are DefaultDevice, and ThreadPoolDevice with EIGEN_USE_THREADS defined before the first include "
+      "of Eigen's tensors");
+  return is_device;
 }
 
 /// How many threads to use for work on so many bytes: one where the caller is itself one of the device's threads,

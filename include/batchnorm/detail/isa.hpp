@@ -10,6 +10,10 @@
 #include "batchnorm/detail/error.hpp"
 #include "batchnorm/detail/simd.hpp"
 
+#if BATCHNORM_X86_DISPATCH
+#include <cpuid.h>
+#endif
+
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
@@ -18,6 +22,9 @@ enum class Isa { baseline, avx2, avx512 };
 
 inline Isa supported_isa() {
 #if BATCHNORM_X86_DISPATCH
+  unsigned eax, ebx, ecx = 0, edx;  // Clang 14 cannot ask for f16c by name
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  if (!f16c) return Isa::baseline;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     return Isa::avx512;
@@ -47,13 +54,13 @@ inline Isa best_isa() {
 #if BATCHNORM_X86_DISPATCH
 // Kernel::call<Bytes> is always inlined and compiled here with the instructions that registers of `Bytes` need.
 template <class Kernel, class... Arguments>
-__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) BATCHNORM_NOINLINE void run_avx512(
+__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"))) BATCHNORM_NOINLINE void run_avx512(
     const Arguments&... arguments) {
   Kernel::template call<64>(arguments...);
 }
 
 template <class Kernel, class... Arguments>
-__attribute__((target("avx2,fma"))) BATCHNORM_NOINLINE void run_avx2(const Arguments&... arguments) {
+__attribute__((target("avx2,fma,f16c"))) BATCHNORM_NOINLINE void run_avx2(const Arguments&... arguments) {
   Kernel::template call<32>(arguments...);
 }
 #endif

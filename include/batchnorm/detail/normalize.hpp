@@ -62,7 +62,7 @@ struct Normalize {
                    [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
                      using Q = typename decltype(type)::Pack;
                      const Index j = column & columns_mask;
-                     prefetch(from + i + ahead);
+                     detail::prefetch(from + i + ahead);
                      Q centered = load<Q>(from + i) - load<Q>(mean + j);
                      if (any_extra) centered = centered * load<Q>(extra_scale + j);
                      return mul_add(centered, load<Q>(scale + j), load<Q>(shift + j));

@@ -41,7 +41,7 @@ inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 /// Where the i-th of `parts` pieces of [0, n) begins, the pieces being equal multiples of `unit` as nearly as can be.
 inline Index cut(Index n, Index parts, Index i, Index unit = 1) {
   const Index units = ceil_div(n, unit);
-  return std::min(n, (units / parts * i + std::min(i, units % parts)) * unit);
+  return (std::min)(n, (units / parts * i + (std::min)(i, units % parts)) * unit);
 }
 
 /// Cuts a view that is not empty into slices along outer and inner, and into blocks of channels. A tile is one slice of
@@ -70,14 +70,14 @@ class Partition {
     result.cut_blocks(result.widest_block(), static_cast<Index>(element_bytes));
     if (threads == 1) return result;
     const Index wanted = 4 * threads;
-    result.outer_slices_ = std::min(view.outer, ceil_div(wanted, result.blocks_));
+    result.outer_slices_ = (std::min)(view.outer, ceil_div(wanted, result.blocks_));
     if (result.tiles() < wanted) {
       const Index blocks = ceil_div(wanted, result.outer_slices_);
       result.cut_blocks(ceil_div(view.channels, blocks), static_cast<Index>(element_bytes));
     }
     if (result.tiles() < wanted && !writes_by_columns(view)) {
       const Index bytes = view.inner * static_cast<Index>(element_bytes);
-      result.inner_slices_ = std::min(ceil_div(wanted, result.tiles()), ceil_div(bytes, small_bytes));
+      result.inner_slices_ = (std::min)(ceil_div(wanted, result.tiles()), ceil_div(bytes, small_bytes));
     }
     return result;
   }
@@ -121,8 +121,10 @@ class Partition {
     } else {
       outer_slices_ = ceil_div(view_.outer, slice_values / view_.inner);
     }
-    blocks_ =
-        ceil_div(view_.channels, std::min(max_columns, ceil_div(small_bytes, view_.values_per_channel() * bytes)));
+    // As many channels as the cache holds, for long runs through memory, but several blocks for each thread.
+    Index block = std::clamp<Index>(cached_bytes / (view_.values_per_channel() * bytes), 1, widest_block());
+    if (threads > 1) block = (std::min)(block, ceil_div(view_.channels, 4 * threads));
+    blocks_ = ceil_div(view_.channels, block);
     fused_ = threads == 1 || blocks_ >= 2 * threads;
   }
 
@@ -133,10 +135,10 @@ class Partition {
 
     const Index unit = block_unit(bytes);
     const Index cached = cached_bytes / (view_.values_per_channel() * bytes);
-    Index block = std::min(widest_block(), cached);
-    if (threads > 1) block = std::min(block, ceil_div(ceil_div(view_.channels, threads), unit) * unit);
+    Index block = (std::min)(widest_block(), cached);
+    if (threads > 1) block = (std::min)(block, ceil_div(ceil_div(view_.channels, threads), unit) * unit);
     // Panels too few leave threads idle.
-    fused_ = block * view_.inner * bytes >= std::min(view_.channels * view_.inner * bytes, fused_bytes) &&
+    fused_ = block * view_.inner * bytes >= (std::min)(view_.channels * view_.inner * bytes, fused_bytes) &&
              (threads == 1 || ceil_div(view_.channels, block) >= threads);
     cut_blocks(fused_ ? block : widest_block(), bytes);
   }

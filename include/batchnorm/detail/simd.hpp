@@ -8,39 +8,17 @@
 #include <cstring>
 #include <type_traits>
 
+#include "batchnorm/detail/scalar.hpp"
 #include "batchnorm/detail/tensor.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// The type of sums, statistics and per-channel algebra for tensors of T.
-template <class T>
-struct accumulator {
-  using type = T;
-};
-template <>
-struct accumulator<float> {
-  using type = double;
-};
-template <class T>
-using accumulator_t = typename accumulator<T>::type;
-
-/// The type in which y and dx are computed, element by element.
-template <class T>
-struct compute {
-  using type = T;
-};
-template <class T>
-using compute_t = typename compute<T>::type;
-
-/// Scalars that have vector kernels. All others are computed one by one, by their own operators.
-template <class T>
-inline constexpr bool is_vectorized = std::is_same_v<T, float> || std::is_same_v<T, double>;
-
 /// How many values of the type C, in which a tensor of T is computed, a kernel with registers of `Bytes` takes at once.
 template <class T, class C, int Bytes>
 inline constexpr int lanes = is_vectorized<T> ? Bytes / static_cast<int>(sizeof(C)) : 1;
 
+// The value of each operation is named before it is stored: GCC 12 fails on an operator that may throw otherwise.
 template <class T, int N>
 struct Pack {
   using Scalar = T;
@@ -54,29 +32,44 @@ struct Pack {
   }
   friend BATCHNORM_ALWAYS_INLINE Pack operator+(const Pack& a, const Pack& b) {
     Pack result;
-    for (int i = 0; i < N; ++i) result.v[i] = a.v[i] + b.v[i];
+    for (int i = 0; i < N; ++i) {
+      const T sum = a.v[i] + b.v[i];
+      result.v[i] = sum;
+    }
     return result;
   }
   friend BATCHNORM_ALWAYS_INLINE Pack operator-(const Pack& a, const Pack& b) {
     Pack result;
-    for (int i = 0; i < N; ++i) result.v[i] = a.v[i] - b.v[i];
+    for (int i = 0; i < N; ++i) {
+      const T difference = a.v[i] - b.v[i];
+      result.v[i] = difference;
+    }
     return result;
   }
   friend BATCHNORM_ALWAYS_INLINE Pack operator*(const Pack& a, const Pack& b) {
     Pack result;
-    for (int i = 0; i < N; ++i) result.v[i] = a.v[i] * b.v[i];
+    for (int i = 0; i < N; ++i) {
+      const T product = a.v[i] * b.v[i];
+      result.v[i] = product;
+    }
     return result;
   }
   /// a * b + c. One expression: Clang contracts it into one instruction only so.
   friend BATCHNORM_ALWAYS_INLINE Pack mul_add(const Pack& a, const Pack& b, const Pack& c) {
     Pack result;
-    for (int i = 0; i < N; ++i) result.v[i] = a.v[i] * b.v[i] + c.v[i];
+    for (int i = 0; i < N; ++i) {
+      const T sum = a.v[i] * b.v[i] + c.v[i];
+      result.v[i] = sum;
+    }
     return result;
   }
   /// c - a * b.
   friend BATCHNORM_ALWAYS_INLINE Pack sub_mul(const Pack& c, const Pack& a, const Pack& b) {
     Pack result;
-    for (int i = 0; i < N; ++i) result.v[i] = c.v[i] - a.v[i] * b.v[i];
+    for (int i = 0; i < N; ++i) {
+      const T difference = c.v[i] - a.v[i] * b.v[i];
+      result.v[i] = difference;
+    }
     return result;
   }
   /// Zero in the first `count` lanes.
@@ -95,7 +88,7 @@ struct Pack {
 template <class P, class T>
 BATCHNORM_ALWAYS_INLINE P load_generic(const T* from) {
   P result;
-  for (int i = 0; i < P::size; ++i) result.v[i] = static_cast<typename P::Scalar>(from[i]);
+  for (int i = 0; i < P::size; ++i) result.v[i] = convert<typename P::Scalar>(from[i]);
   return result;
 }
 
@@ -120,6 +113,16 @@ BATCHNORM_VECTOR(float, std::int32_t, 16)
 BATCHNORM_VECTOR(double, std::int64_t, 2)
 BATCHNORM_VECTOR(double, std::int64_t, 4)
 BATCHNORM_VECTOR(double, std::int64_t, 8)
+#ifdef __clang__
+BATCHNORM_VECTOR(__fp16, std::int16_t, 4)
+BATCHNORM_VECTOR(__fp16, std::int16_t, 8)
+#endif
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 2)
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 4)
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 8)
+BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 2)
+BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 4)
+BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 8)
 #undef BATCHNORM_VECTOR
 
 // A vector in a struct: passed by value between functions that are always inlined, it draws no warning about the
@@ -181,23 +184,88 @@ template <class P>
 inline constexpr bool is_register = false;
 #endif
 
+#if BATCHNORM_GNU
+
+// N floats as doubles, and back.
+template <int N>
+BATCHNORM_ALWAYS_INLINE Pack<double, N> widened(const typename vector_of<float, N>::memory& from) {
+  using Doubles = typename vector_of<double, N>::type;
+#if BATCHNORM_X86_ASSEMBLY && !defined(__clang__)
+  if constexpr (N == 8) {  // which GCC 12 converts half by half
+    Doubles result;
+    asm("vcvtps2pd %1, %0" : "=v"(result) : "m"(from));
+    return {{result}};
+  }
+#endif
+  return {{__builtin_convertvector(from, Doubles)}};
+}
+
+// N 16-bit numbers as floats, and back, rounded to nearest even.
+template <int N>
+struct Floats {
+  using Vector = typename vector_of<float, N>::type;
+  using Words = typename vector_of<std::uint32_t, N>::type;
+  using Halves = typename vector_of<std::uint16_t, N>::type;
+  using HalvesMemory = typename vector_of<std::uint16_t, N>::memory;
+  Vector v;
+
+  static BATCHNORM_ALWAYS_INLINE Floats from(const Eigen::bfloat16* memory) {
+    const Halves bits = *reinterpret_cast<const HalvesMemory*>(memory);
+    return {reinterpret_cast<Vector>(__builtin_convertvector(bits, Words) << 16)};
+  }
+  static BATCHNORM_ALWAYS_INLINE Floats from(const Eigen::half* memory) {
+    Floats result;
+#if BATCHNORM_X86_ASSEMBLY
+    if constexpr (N >= 4) {  // only packs of two are for processors without the instruction
+#ifdef __clang__
+      using Memory = typename vector_of<__fp16, N>::memory;
+      result.v = __builtin_convertvector(*reinterpret_cast<const Memory*>(memory), Vector);
+#else
+      asm("vcvtph2ps %1, %0" : "=v"(result.v) : "m"(*reinterpret_cast<const HalvesMemory*>(memory)));
+#endif
+      return result;
+    }
+#endif
+    for (int i = 0; i < N; ++i) result.v[i] = static_cast<float>(memory[i]);
+    return result;
+  }
+  BATCHNORM_ALWAYS_INLINE Halves bits_of(const Eigen::bfloat16*) const {
+    const Words bits = reinterpret_cast<Words>(v), nan = reinterpret_cast<Words>(v != v);
+    const Words nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16, quiet = (bits >> 16) | 0x40;
+    return __builtin_convertvector((nearest & ~nan) | (quiet & nan), Halves);
+  }
+  BATCHNORM_ALWAYS_INLINE Halves bits_of(const Eigen::half*) const {
+    Halves result{};
+#if BATCHNORM_X86_ASSEMBLY
+    if constexpr (N >= 4) {
+#ifdef __clang__
+      using Type = typename vector_of<__fp16, N>::type;
+      result = reinterpret_cast<Halves>(__builtin_convertvector(v, Type));
+#else
+      asm("vcvtps2ph $0, %1, %0" : "=m"(result) : "v"(v));
+#endif
+      return result;
+    }
+#endif
+    for (int i = 0; i < N; ++i) result[i] = Eigen::half(v[i]).x;
+    return result;
+  }
+};
+
+#endif  // BATCHNORM_GNU
+
 /// P::size elements from memory that is aligned for one of them, converted to P's scalar.
 template <class P, class T>
 BATCHNORM_ALWAYS_INLINE P load(const T* from) {
 #if BATCHNORM_GNU
   if constexpr (is_register<P>) {
-    using Memory = typename vector_of<T, P::size>::memory;
-    if constexpr (std::is_same_v<T, typename P::Scalar>) {
-      return P{{*reinterpret_cast<const Memory*>(from)}};
+    constexpr int N = P::size;
+    if constexpr (is_16_bit<T>) {
+      return {{__builtin_convertvector(Floats<N>::from(from).v, typename P::Vector)}};
+    } else if constexpr (std::is_same_v<T, typename P::Scalar>) {
+      return {{*reinterpret_cast<const typename P::Memory*>(from)}};
     } else {
-#if BATCHNORM_X86_ASSEMBLY && !defined(__clang__)
-      if constexpr (std::is_same_v<T, float> && P::size == 8) {  // which GCC 12 converts half by half
-        typename P::Vector result;
-        asm("vcvtps2pd %1, %0" : "=v"(result) : "m"(*reinterpret_cast<const Memory*>(from)));
-        return P{{result}};
-      }
-#endif
-      return P{{__builtin_convertvector(*reinterpret_cast<const Memory*>(from), typename P::Vector)}};
+      return widened<N>(*reinterpret_cast<const typename vector_of<T, N>::memory*>(from));
     }
   } else {
     return load_generic<P>(from);
@@ -205,6 +273,33 @@ BATCHNORM_ALWAYS_INLINE P load(const T* from) {
 #else
   return load_generic<P>(from);
 #endif
+}
+
+/// What `store` writes of a pack to memory of T: a register of T's bits.
+#if BATCHNORM_GNU
+template <class T, class P>
+BATCHNORM_ALWAYS_INLINE auto stored(const P& value) {
+  if constexpr (is_16_bit<T>) {
+    const Floats<P::size> floats{__builtin_convertvector(value.v, typename vector_of<float, P::size>::type)};
+    return VectorPack<std::uint16_t, P::size>{floats.bits_of(static_cast<const T*>(nullptr))};
+  } else {
+    return VectorPack<T, P::size>{value.v};
+  }
+}
+#endif
+
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE void store(T* to, const P& value) {
+#if BATCHNORM_GNU
+  if constexpr (is_register<P>) {
+    const auto bits = stored<T>(value);
+    *reinterpret_cast<typename decltype(stored<T>(value))::Memory*>(to) = bits.v;
+    return;
+  }
+#endif
+  if constexpr (!is_register<P>) {
+    for (int i = 0; i < P::size; ++i) to[i] = convert<T>(value.v[i]);
+  }
 }
 
 /// How far ahead of a pass memory is fetched, in bytes: a core's own prefetchers stop at the end of each page, and
@@ -219,19 +314,6 @@ BATCHNORM_ALWAYS_INLINE void prefetch(const T* address) {
 #else
   static_cast<void>(address);
 #endif
-}
-
-template <class P, class T>
-BATCHNORM_ALWAYS_INLINE void store(T* to, const P& value) {
-#if BATCHNORM_GNU
-  if constexpr (is_register<P>) {
-    *reinterpret_cast<typename P::Memory*>(to) = value.v;
-    return;
-  }
-#endif
-  if constexpr (!is_register<P>) {
-    for (int i = 0; i < P::size; ++i) to[i] = static_cast<T>(value.v[i]);
-  }
 }
 
 }  // namespace detail

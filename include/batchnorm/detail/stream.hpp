@@ -19,15 +19,17 @@ struct Access {
 template <class P, class T>
 BATCHNORM_ALWAYS_INLINE void stream(T* to, const P& value) {
 #if BATCHNORM_X86_ASSEMBLY
-  if constexpr (is_register<P> && sizeof(P) == P::size * sizeof(T)) {
+  if constexpr (is_register<P> && P::size * sizeof(T) >= 16) {
+    const auto bits = stored<T>(value);
+    using Bits = decltype(stored<T>(value));
 #ifdef __clang__
-    __builtin_nontemporal_store(value.v, reinterpret_cast<typename P::Vector*>(to));
+    __builtin_nontemporal_store(bits.v, reinterpret_cast<typename Bits::Vector*>(to));
 #else
-    auto& memory = *reinterpret_cast<typename P::Memory*>(to);
-    if constexpr (sizeof(P) == 16) {
-      asm("movntps %1, %0" : "=m"(memory) : "x"(value.v));
+    auto& memory = *reinterpret_cast<typename Bits::Memory*>(to);
+    if constexpr (sizeof(Bits) == 16) {
+      asm("movntps %1, %0" : "=m"(memory) : "x"(bits.v));
     } else {
-      asm("vmovntps %1, %0" : "=m"(memory) : "v"(value.v));
+      asm("vmovntps %1, %0" : "=m"(memory) : "v"(bits.v));
     }
 #endif
     return;

@@ -80,29 +80,48 @@ constexpr bool is_writable() {
   }
 }
 
+// The checks of types say one thing and are false where it is wrong, so that nothing more is compiled of the call.
+
 template <class T, int Dims, class X>
-constexpr void check_input_type() {
+constexpr bool check_input_type() {
   static_assert(is_tensor<X>,
                 "batchnorm: expected an Eigen tensor: a Tensor, TensorFixedSize, TensorMap or an expression of them");
   if constexpr (is_tensor<X>) {
-    static_assert(rank_of<X> == Dims, "batchnorm: the rank of the tensor differs from the layer's Dims");
-    static_assert(std::is_same_v<scalar_of<X>, T>, "batchnorm: the tensor's scalar type differs from the layer's T");
+    constexpr bool same_rank = rank_of<X> == Dims, same_scalar = std::is_same_v<scalar_of<X>, T>;
+    static_assert(same_rank, "batchnorm: the rank of the tensor differs from the layer's Dims");
+    static_assert(!same_rank || same_scalar, "batchnorm: the tensor's scalar type differs from the layer's T");
+    return same_rank && same_scalar;
+  } else {
+    return false;
   }
 }
 
 // Y as it was deduced for a forwarding reference.
 template <class X, class Y>
-constexpr void check_output_type() {
-  static_assert(is_tensor<Y> && has_storage<plain<Y>>,
-                "batchnorm: the result can only be written to a Tensor, TensorFixedSize or TensorMap");
-  if constexpr (is_tensor<Y> && has_storage<plain<Y>>) {
-    static_assert(is_writable<Y>(), "batchnorm: the result cannot be written to a constant or temporary tensor");
-    static_assert(rank_of<Y> == rank_of<X>, "batchnorm: the rank of the result differs from the input's");
-    static_assert(std::is_same_v<scalar_of<Y>, scalar_of<X>>,
+constexpr bool check_output_type() {
+  constexpr bool stored = is_tensor<Y> && has_storage<plain<Y>>;
+  static_assert(stored, "batchnorm: the result can only be written to a Tensor, TensorFixedSize or TensorMap");
+  if constexpr (stored) {
+    constexpr bool writable = is_writable<Y>(), same_rank = rank_of<Y> == rank_of<X>;
+    constexpr bool same_scalar = std::is_same_v<scalar_of<Y>, scalar_of<X>>;
+    constexpr bool same_layout = static_cast<int>(layout_of<Y>) == static_cast<int>(layout_of<X>);
+    static_assert(writable, "batchnorm: the result cannot be written to a constant or temporary tensor");
+    static_assert(!writable || same_rank, "batchnorm: the rank of the result differs from the input's");
+    static_assert(!(writable && same_rank) || same_scalar,
                   "batchnorm: the scalar type of the result differs from the input's");
-    static_assert(static_cast<int>(layout_of<Y>) == static_cast<int>(layout_of<X>),
+    static_assert(!(writable && same_rank && same_scalar) || same_layout,
                   "batchnorm: the layout of the result differs from the input's (RowMajor or ColMajor)");
+    return writable && same_rank && same_scalar && same_layout;
+  } else {
+    return false;
   }
+}
+
+template <class X, class Dy>
+constexpr bool check_gradient_type() {
+  constexpr bool same_layout = static_cast<int>(layout_of<X>) == static_cast<int>(layout_of<Dy>);
+  static_assert(same_layout, "batchnorm: the layout of dy differs from that of x (RowMajor or ColMajor)");
+  return same_layout;
 }
 
 // Eigen's Sizes<...> is indexed by a signed number, its DSizes by an unsigned one.

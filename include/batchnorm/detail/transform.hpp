@@ -69,7 +69,7 @@ BATCHNORM_ALWAYS_INLINE void transform(T* y, Index n, Index period, bool streame
   // lines no ordinary store should touch again.
   const Index past = packs_phase<P>(y);
   const bool overlap = n >= N && !streamed;
-  const Index head = past == 0 || (overlap && n < 8 * N) ? 0 : std::min(n, N - past);
+  const Index head = past == 0 || (overlap && n < 8 * N) ? 0 : (std::min)(n, N - past);
   const bool ragged = (n - head) % N != 0;
   P first, last;
   if (overlap && head != 0) first = f(All(), 0, 0);
@@ -84,7 +84,7 @@ BATCHNORM_ALWAYS_INLINE void transform(T* y, Index n, Index period, bool streame
     }
     while (i + N <= n) {
       if (j >= period) j -= period;
-      const Index end = std::min(n, i + (period - j));  // of packs that begin in this period
+      const Index end = (std::min)(n, i + (period - j));  // of packs that begin in this period
       for (; i + 4 * N <= end; i += 4 * N, j += 4 * N) {
         const P a = f(All(), i, j), b = f(All(), i + N, j + N);
         const P c = f(All(), i + 2 * N, j + 2 * N), d = f(All(), i + 3 * N, j + 3 * N);
@@ -121,10 +121,10 @@ BATCHNORM_NOINLINE Factors<C> two_factors(const A& factor) {
 template <class C, class A>
 BATCHNORM_ALWAYS_INLINE Factors<C> factors(const A& factor) {
   if constexpr (!std::is_same_v<C, A>) {
-    constexpr A least = std::numeric_limits<C>::min(), most = std::numeric_limits<C>::max();
+    constexpr A least = (std::numeric_limits<C>::min)(), most = (std::numeric_limits<C>::max)();
     const A size = factor < A(0) ? -factor : factor;
     const bool normal = (size >= least && size <= most) || size == A(0);
-    if (!normal && size <= std::numeric_limits<A>::max()) return two_factors<C>(factor);
+    if (!normal && size <= (std::numeric_limits<A>::max)()) return two_factors<C>(factor);
   }
   return {static_cast<C>(factor), C(1)};
 }

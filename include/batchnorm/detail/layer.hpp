@@ -1,0 +1,250 @@
+// The state of a layer and its passes over tensors whose type no longer matters.
+
+#ifndef BATCHNORM_DETAIL_LAYER_HPP
+#define BATCHNORM_DETAIL_LAYER_HPP
+
+#include <cstdint>
+#include <utility>
+
+#include "batchnorm/detail/primitives.hpp"
+#include "batchnorm/options.hpp"
+#include "batchnorm/saved_statistics.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// A tensor as the passes see it.
+template <class T, int Dims>
+struct TensorView {
+  T* data;
+  Shape<Dims> shape;
+};
+
+template <class T, class X>
+TensorView<T, rank_of<X>> view_tensor(X& x) {
+  return {x.data(), shape_of(x)};
+}
+
+/// What BatchNorm<T, Dims> is made of. Every call computes what it will change into `scratch`, and changes the layer by
+/// swaps that cannot throw, when all is done.
+template <class T, int Dims>
+struct Layer {
+  using A = accumulator_t<T>;
+  using Param = param_t<T>;
+  using Vector = Eigen::Tensor<Param, 1>;
+  using Input = TensorView<const T, Dims>;
+  using Output = TensorView<T, Dims>;
+  using Statistics = ChannelStatistics<A>;
+  using Saved = SavedStatistics<A, Dims>;
+
+  struct Scratch {
+    Saved saved;
+    Vector running_mean, running_var, weight_grad, bias_grad;
+    Eigen::Tensor<A, 1> M2, dweight, dbias;
+  };
+
+  BatchNormOptions options;
+  int axis;
+  bool training = true;
+  std::int64_t num_batches_tracked = 0;
+  Vector weight, bias, weight_grad, bias_grad, running_mean, running_var;
+  Saved saved;
+  Scratch scratch;
+  MomentsWorkspace<A> moments_workspace;
+  GradientsWorkspace<A> gradients_workspace;
+
+  explicit Layer(const BatchNormOptions& given) : options(given), axis(normalized_axis(given.channel_axis(), Dims)) {
+    require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
+            "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
+    const Index scaled = given.scale() ? channels() : 0, shifted = given.shift() ? channels() : 0;
+    const Index tracked = given.track_running_stats() ? channels() : 0;
+    for (Vector* vector : {&weight, &weight_grad, &scratch.weight_grad}) vector->resize(scaled);
+    for (Vector* vector : {&bias, &bias_grad, &scratch.bias_grad}) vector->resize(shifted);
+    for (Vector* vector : {&running_mean, &running_var, &scratch.running_mean, &scratch.running_var}) {
+      vector->resize(tracked);
+    }
+    for (auto* vector : {&scratch.M2, &scratch.dweight, &scratch.dbias}) vector->resize(channels());
+    saved.resize(channels());
+    scratch.saved.resize(channels());
+  }
+
+  Index channels() const { return options.num_features(); }
+
+  // --- Passes. `layout` is that of all tensors of a call.
+
+  template <class Device>
+  void forward(const Device& device, int layout, const Input& x, const Output& y) {
+    const View view = check_input(x.shape, layout);
+    check_shape("y", y.shape, "x", x.shape);
+    check_overlap<T>("x", x.data, "y", y.data, view.size());
+    const bool by_batch = uses_batch(training, x.shape, view);
+    if (view.size() == 0) {
+      // Nothing to compute.
+    } else if (by_batch) {
+      normalize_by_batch(device, view, x.data, y.data, &moments_workspace,
+                         [this](Index c, const ChannelMoments<A>& moments, const Statistics& s) {
+                           scratch.saved.set(c, s);
+                           scratch.M2(c) = moments.M2;
+                         });
+    } else {
+      for (Index c = 0; c < channels(); ++c) scratch.saved.set(c, running_statistics(c));
+      normalize(device, view, x.data, y.data,
+                [this](Index c) { return normalize_terms(scratch.saved[c], weight_of(c), bias_of(c)); });
+    }
+    scratch.saved.shape_ = x.shape;
+    scratch.saved.constant_ = !by_batch;
+    scratch.saved.overwritten_ = x.data == y.data ? x.data : nullptr;
+    scratch.saved.has_forward_ = true;
+    if (training && options.track_running_stats()) update_running_stats(view.values_per_channel());
+    std::swap(saved, scratch.saved);
+  }
+
+  template <class Device>
+  void infer(const Device& device, int layout, const Input& x, const Output& y) const {
+    const View view = check_input(x.shape, layout);
+    check_shape("y", y.shape, "x", x.shape);
+    check_overlap<T>("x", x.data, "y", y.data, view.size());
+    const bool by_batch = uses_batch(false, x.shape, view);
+    if (view.size() == 0) return;
+    if (by_batch) {
+      normalize_by_batch(device, view, x.data, y.data, nullptr,
+                         [](Index, const ChannelMoments<A>&, const Statistics&) {});
+    } else {
+      normalize(device, view, x.data, y.data,
+                [this](Index c) { return normalize_terms(running_statistics(c), weight_of(c), bias_of(c)); });
+    }
+  }
+
+  // record(c, moments, statistics) is called once for each channel.
+  template <class Device, class Record>
+  void normalize_by_batch(const Device& device, const View& view, const T* x, T* y, MomentsWorkspace<A>* workspace,
+                          const Record& record) const {
+    const Index n = view.values_per_channel();
+    accumulate_moments(
+        device, view, x, workspace,
+        [&](Index c, const ChannelMoments<A>& moments) {
+          const Statistics s = batch_statistics(moments, n, options.epsilon());
+          record(c, moments, s);
+          return normalize_terms(s, weight_of(c), bias_of(c));
+        },
+        [&](const Tile& tile, const NormalizeTerms<A>* terms, bool just_read) {
+          normalize(view, tile, terms, x, y, just_read);
+        });
+  }
+
+  template <class Device>
+  void backward(const Device& device, int layout, const Input& x, const Input& dy, const Output& dx,
+                const Saved& forward) {
+    if (!forward.has_forward()) fail<std::logic_error>("expected a forward before backward, got none");
+    const View view = check_input(x.shape, layout);
+    check_shape("x", x.shape, "x in its forward", forward.shape());
+    check_vector("mean in the saved statistics", forward.mean(), true);
+    check_shape("dy", dy.shape, "x", x.shape);
+    check_shape("dx", dx.shape, "x", x.shape);
+    if (view.size() == 0) return;
+    if (forward.overwritten_ == x.data) {
+      fail<std::logic_error>(
+          "expected the x that went into the forward, got the buffer that the forward, done in place, overwrote with "
+          "y");
+    }
+    check_overlap<T>("x", x.data, "dx", dx.data, view.size());
+    check_overlap<T>("dy", dy.data, "dx", dx.data, view.size());
+
+    if (forward.constant() && !options.scale() && !options.shift()) {  // no sums to take
+      return normalize(device, view, dy.data, dx.data,
+                       [&](Index c) { return constant_gradient_terms(forward[c], weight_of(c)); });
+    }
+    const Index n = view.values_per_channel();
+    accumulate_gradients(
+        device, view, x.data, dy.data, forward.mean().data(), forward.mean_residual().data(), &gradients_workspace,
+        [&](Index c, const ChannelGradients<A>& sums) {
+          const Statistics s = forward[c];
+          scratch.dweight(c) = weight_gradient(s, sums);
+          scratch.dbias(c) = sums.dy;
+          return gradient_terms(s, sums, n, weight_of(c));
+        },
+        [&](const Tile& tile, const GradientTerms<A>* terms, bool just_read) {
+          if (!forward.constant()) return apply_gradients(view, tile, terms, x.data, dy.data, dx.data, just_read);
+          NormalizeTerms<A> constant[max_columns];
+          for (Index c = 0; c < tile.channels(); ++c) {
+            const Index channel = tile.channel_begin + c;
+            constant[c] = constant_gradient_terms(forward[channel], weight_of(channel));
+          }
+          normalize(view, tile, constant, dy.data, dx.data, just_read);
+        });
+    for (Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
+    for (Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));
+    std::swap(weight_grad, scratch.weight_grad);
+    std::swap(bias_grad, scratch.bias_grad);
+  }
+
+  // --- Per channel.
+
+  A weight_of(Index c) const { return options.scale() ? A(weight(c)) : A(1); }
+  A bias_of(Index c) const { return options.shift() ? A(bias(c)) : A(0); }
+
+  Statistics running_statistics(Index c) const {
+    return {A(running_mean(c)), A(0), inverse_std(A(running_var(c)), options.epsilon())};
+  }
+
+  static Param sum(const Param& a, const A& b) { return static_cast<Param>(A(a) + b); }
+
+  // For a batch of n values per channel, whose moments are in scratch unless there were none or they were not used.
+  void update_running_stats(Index n) {
+    if (n == 1 && options.single_value() != SingleValue::allow) return;
+    if (n != 0) {
+      const A momentum =
+          options.momentum() ? A(*options.momentum()) : A(A(1) / A(static_cast<double>(num_batches_tracked + 1)));
+      for (Index c = 0; c < channels(); ++c) {
+        const A mean = scratch.saved.mean()(c) + scratch.saved.mean_residual()(c);
+        const A variance = variance_of(A(scratch.M2(c)), n, options.running_variance());
+        scratch.running_mean(c) = static_cast<Param>(moving_average(A(running_mean(c)), mean, momentum));
+        scratch.running_var(c) = static_cast<Param>(moving_average(A(running_var(c)), variance, momentum));
+      }
+      std::swap(running_mean, scratch.running_mean);
+      std::swap(running_var, scratch.running_var);
+    }
+    ++num_batches_tracked;
+  }
+
+  // --- Checks.
+
+  // Whether the statistics of x are used, not the running ones.
+  bool uses_batch(bool train, const Shape<Dims>& shape, const View& view) const {
+    if (!train && options.track_running_stats()) return false;
+    if (view.values_per_channel() != 1) return true;
+    require(options.single_value() != SingleValue::error,
+            "expected more than one value per channel to take statistics of, got shape ", shape_text(shape),
+            " (see BatchNormOptions::single_value)");
+    return options.single_value() != SingleValue::use_running;
+  }
+
+  View check_input(const Shape<Dims>& shape, int layout) const {
+    const Index found = shape[static_cast<std::size_t>(axis)];
+    require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found, " in shape ",
+            shape_text(shape));
+    check_vector("weight", weight, options.scale());
+    check_vector("bias", bias, options.shift());
+    check_vector("weight_grad", weight_grad, options.scale());
+    check_vector("bias_grad", bias_grad, options.shift());
+    check_vector("running_mean", running_mean, options.track_running_stats());
+    check_vector("running_var", running_var, options.track_running_stats());
+    return make_view(shape, layout, axis);
+  }
+
+  template <class AnyVector>
+  void check_vector(const char* name, const AnyVector& vector, bool used) const {
+    const Index expected = used ? channels() : 0;
+    require(vector.size() == expected, "expected ", name, " of size ", expected, ", got ", vector.size());
+  }
+
+  static void check_shape(const char* name, const Shape<Dims>& shape, const char* other, const Shape<Dims>& expected) {
+    require(shape == expected, "expected ", name, " of the shape of ", other, ", ", shape_text(expected), ", got ",
+            shape_text(shape));
+  }
+};
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_LAYER_HPP

@@ -1,0 +1,48 @@
+// What goes with a tensor's scalar type: the types of its sums, parameters and computation.
+
+#ifndef BATCHNORM_DETAIL_SCALAR_HPP
+#define BATCHNORM_DETAIL_SCALAR_HPP
+
+#include <type_traits>
+
+#include "batchnorm/detail/eigen.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+template <class T>
+inline constexpr bool is_16_bit = std::is_same_v<T, Eigen::half> || std::is_same_v<T, Eigen::bfloat16>;
+
+/// Scalars that have vector kernels. All others are computed one by one, by their own operators.
+template <class T>
+inline constexpr bool is_vectorized = std::is_same_v<T, float> || std::is_same_v<T, double> || is_16_bit<T>;
+
+/// The type of sums, statistics and per-channel algebra for tensors of T.
+template <class T>
+using accumulator_t = std::conditional_t<is_vectorized<T>, double, T>;
+
+/// The type of parameters, running statistics and gradients of parameters.
+template <class T>
+using param_t = std::conditional_t<is_16_bit<T>, float, T>;
+
+/// The type in which y and dx are computed, element by element, before they are rounded to T: for the 16-bit types one
+/// in which no cancellation shows, so that they are the exact values rounded.
+template <class T>
+using compute_t = std::conditional_t<is_16_bit<T>, double, T>;
+
+/// A scalar as another. Eigen's 16-bit types convert to and from float alone.
+template <class To, class From>
+BATCHNORM_ALWAYS_INLINE To convert(const From& value) {
+  if constexpr (is_16_bit<To>) {
+    return To(static_cast<float>(value));
+  } else if constexpr (is_16_bit<From>) {
+    return static_cast<To>(static_cast<float>(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_SCALAR_HPP
