@@ -121,11 +121,11 @@ TEMPLATE_TEST_CASE_SIG("calls into the caller's memory allocate nothing after th
   // Small and large, rows and columns, channels first and last, and more channels than any fixed buffer would hold.
   for (const auto& shape : {std::array<Eigen::Index, 3>{2, 3, 4}, {4, 3, 50000}, {5000, 3, 7}, {2, 3000, 5}}) {
     for (const int axis : {0, 1, 2}) {
+      const Eigen::Index channels = shape[static_cast<std::size_t>(axis)];
       Tensor x(shape), dy(shape), out(shape);
       for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<T>(i % 17), dy.data()[i] = T(i % 5);
       for (const bool track : {true, false}) {
-        BatchNorm<T, 3> bn(
-            BatchNormOptions(shape[static_cast<std::size_t>(axis)]).channel_axis(axis).track_running_stats(track));
+        BatchNorm<T, 3> bn(BatchNormOptions(channels).channel_axis(axis).track_running_stats(track));
         CHECK(allocations_after_the_first(bn, x, dy, out) == 0);
       }
     }

@@ -27,9 +27,10 @@ void train_and_infer(Duel<T>& duel, const oracle::Geometry& geometry, Random& ra
 }
 
 template <typename T>
-std::string duel_over(const oracle::Geometry& geometry, const BatchNormOptions& options, std::uint64_t seed) {
+std::string duel_over(const oracle::Geometry& geometry, const BatchNormOptions& options, std::uint64_t seed,
+                      const Tolerances& tolerances = promised<T>()) {
   Random random(seed);
-  Duel<T> duel(geometry, options);
+  Duel<T> duel(geometry, options, tolerances);
   duel.randomize(random);
   train_and_infer(duel, geometry, random);
   return duel.complaint();
@@ -148,6 +149,23 @@ TEMPLATE_TEST_CASE("every batch size agrees with the oracle", "", float, double)
     CHECK(duel_over<TestType>({{batch, 3, 2}, true, 1}, 3, 8) == "");
     CHECK(duel_over<TestType>({{batch, 3, 19}, true, 1}, 3, 8) == "");
     CHECK(duel_over<TestType>({{batch, 2, 3}, true, 2}, BatchNormOptions(3).channel_axis(-1), 8) == "");
+  }
+}
+
+TEMPLATE_TEST_CASE("random shapes, of few and many samples, channels and values in a row, agree with the oracle", "",
+                   float, double) {
+  Random shapes(17);
+  // A single channel's sum of thousands of values of either sign may cancel to a hundredth of what was added up.
+  auto tolerances = promised<TestType>();
+  if (std::is_same_v<TestType, double>) tolerances.weight_grad = tolerances.bias_grad = 1e-11L;
+  // Each extent from 1 to a thousand, small ones as likely as large.
+  const auto extent = [&shapes] { return static_cast<std::int64_t>(std::exp2(shapes.uniform(0, 10))); };
+  for (int tries = 0; tries < 150;) {
+    const oracle::Geometry geometry{{extent(), extent(), extent()}, shapes.integer(0, 1) == 1, 1};
+    const auto values = geometry.size() / geometry.channels();
+    if (geometry.size() > 30000 || values == 1) continue;
+    ++tries;
+    CHECK(duel_over<TestType>(geometry, geometry.channels(), static_cast<std::uint64_t>(tries), tolerances) == "");
   }
 }
 
