@@ -126,7 +126,7 @@ struct AccumulateGradients {
     });
   }
 
-  // Adds so many rows at once that loading and storing the sums costs little.
+  // Adds so many rows at once that loading and storing the sums costs little, and rounds them less often.
   template <int Rows, class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, const T* dy, Index stride, Index width, Index ahead,
                                                const A* centers, A* sums, A* products) {
@@ -150,7 +150,7 @@ struct AccumulateGradients {
   static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, const T* dy, Index stride, Index skip, Index ahead,
                                                  const A* centers, A* sums, A* products) {
     const P center = load<P>(centers);
-    P sum = load<P>(sums), product = load<P>(products);
+    P sum = P::all(A(0)), product = sum;
     BATCHNORM_UNROLL
     for (int r = 0; r < Rows; ++r, x += stride, dy += stride) {
       P g = load<P>(dy);
@@ -160,8 +160,8 @@ struct AccumulateGradients {
       sum = sum + g;
       product = mul_add(g, load<P>(x) - center, product);
     }
-    store(sums, sum);
-    store(products, product);
+    store(sums, load<P>(sums) + sum);
+    store(products, load<P>(products) + product);
   }
 };
 

@@ -221,7 +221,7 @@ struct AccumulateMoments {
     }
   }
 
-  // Adds so many rows at once that loading and storing the sums costs little.
+  // Adds so many rows at once that loading and storing the sums costs little, and rounds them less often.
   template <int Rows, class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, Index stride, Index width, Index ahead, const A* centers,
                                                A* sums, A* squares) {
@@ -241,7 +241,7 @@ struct AccumulateMoments {
   static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, Index stride, Index skip, Index ahead, const A* centers,
                                                  A* sums, A* squares) {
     const P center = load<P>(centers);
-    P sum = load<P>(sums), square = load<P>(squares);
+    P sum = P::all(A(0)), square = sum;
     BATCHNORM_UNROLL
     for (int r = 0; r < Rows; ++r, x += stride) {
       P d = load<P>(x) - center;
@@ -250,8 +250,8 @@ struct AccumulateMoments {
       sum = sum + d;
       square = mul_add(d, d, square);
     }
-    store(sums, sum);
-    store(squares, square);
+    store(sums, load<P>(sums) + sum);
+    store(squares, load<P>(squares) + square);
   }
 };
 

@@ -42,7 +42,7 @@ constexpr bool check_device_type() {
 template <class Device>
 Index usable_threads(const Device& device, Index bytes) {
   if constexpr (has_threads<Device>::value) {
-    constexpr Index worth_a_thread = Index(64) << 10;
+    constexpr Index worth_a_thread = Index(512) << 10;
     const Index threads = static_cast<Index>(device.numThreads());
     if (threads > 1 && bytes >= 2 * worth_a_thread && device.currentThreadId() == -1) {
       return bytes / worth_a_thread < threads ? bytes / worth_a_thread : threads;
