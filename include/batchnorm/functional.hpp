@@ -118,7 +118,7 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
         result.dy_centered(c) = sums.dy_centered;
         return detail::GradientTerms<A>();
       },
-      [](const detail::Tile&, const detail::GradientTerms<A>*, bool) {});
+      [](const detail::Tile&, const detail::GradientTerms<A>*, Eigen::Index) {});
   return result;
 }
 template <class X, class Dy, std::enable_if_t<detail::is_tensor<X>, int> = 0>

@@ -86,7 +86,7 @@ class BasicMoments {
           added.set(c, moments);
           return detail::NormalizeTerms<A>();
         },
-        [](const detail::Tile&, const detail::NormalizeTerms<A>*, bool) {});
+        [](const detail::Tile&, const detail::NormalizeTerms<A>*, Index) {});
     return merge(added);
   }
 

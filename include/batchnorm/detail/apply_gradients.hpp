@@ -55,11 +55,12 @@ struct ApplyGradients {
     if (by_columns) {
       const Columns columns(view, tile);
       columns.for_each_channel(set);
-      repeat_first(columns.width, P::size, mean_dy, mean, rest, projection, scale);
-      if (any_extra) repeat_first(columns.width, P::size, extra_projection, extra_scale);
+      if (runs.wraps()) {
+        repeat_first(columns.width, P::size, mean_dy, mean, rest, projection, scale);
+        if (any_extra) repeat_first(columns.width, P::size, extra_projection, extra_scale);
+      }
     }
     const Index columns_mask = by_columns ? -1 : 0;
-    const Index ahead = access.prefetches ? prefetch_bytes / static_cast<Index>(sizeof(T)) : 0;
 
     for (Index r = 0; r < runs.count; ++r) {
       if (!by_columns) set(runs.channel(r), 0, P::size);
@@ -68,8 +69,8 @@ struct ApplyGradients {
                    [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
                      using Q = typename decltype(type)::Pack;
                      const Index j = column & columns_mask;
-                     detail::prefetch(x_run + i + ahead);
-                     detail::prefetch(dy_run + i + ahead);
+                     detail::prefetch(x_run + i + access.ahead);
+                     detail::prefetch(dy_run + i + access.ahead);
                      Q centered = load<Q>(x_run + i) - load<Q>(mean + j);
                      if (any_extra) centered = centered * load<Q>(extra_projection + j);
                      const Q g = sub_mul(load<Q>(dy_run + i) - load<Q>(mean_dy + j), centered, load<Q>(projection + j));

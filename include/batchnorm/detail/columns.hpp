@@ -37,7 +37,7 @@ struct Columns {
   /// Calls f(c, j, n) for each n neighbouring columns from j on that are of the tile's c-th channel, j rising.
   template <class F>
   BATCHNORM_ALWAYS_INLINE void for_each_channel(const F& f) const {
-    const Index channels = step_width / inner;
+    const Index channels = inner == 1 ? step_width : step_width / inner;
     Index j = 0;
     for (Index r = 0; r < repeat; ++r) {
       for (Index c = 0; c < channels; ++c, j += inner) f(c, j, inner);
@@ -88,9 +88,14 @@ struct Runs {
     }
   }
 
-  Index begin(Index run) const { return begin_ + run / channels_ * outer_stride_ + run % channels_ * inner_; }
+  Index begin(Index run) const {
+    const Index outer = channels_ == 1 ? run : run / channels_;
+    return begin_ + outer * outer_stride_ + (run - outer * channels_) * inner_;
+  }
   /// The channel of a run of one channel, counted from the tile's first.
   Index channel(Index run) const { return run % channels_; }
+  /// Whether a run goes on from its last column to its first again.
+  bool wraps() const { return n > period; }
 
  private:
   Index channels_, outer_stride_, inner_, begin_;

@@ -127,8 +127,8 @@ struct Layer {
           record(c, moments, s);
           return normalize_terms(s, weight_of(c), bias_of(c));
         },
-        [&](const Tile& tile, const NormalizeTerms<A>* terms, bool just_read) {
-          normalize(view, tile, terms, x, y, just_read);
+        [&](const Tile& tile, const NormalizeTerms<A>* terms, Index ahead) {
+          normalize(view, tile, terms, x, y, ahead);
         });
   }
 
@@ -163,14 +163,14 @@ struct Layer {
           scratch.dbias(c) = sums.dy;
           return gradient_terms(s, sums, n, weight_of(c));
         },
-        [&](const Tile& tile, const GradientTerms<A>* terms, bool just_read) {
-          if (!forward.constant()) return apply_gradients(view, tile, terms, x.data, dy.data, dx.data, just_read);
+        [&](const Tile& tile, const GradientTerms<A>* terms, Index ahead) {
+          if (!forward.constant()) return apply_gradients(view, tile, terms, x.data, dy.data, dx.data, ahead);
           NormalizeTerms<A> constant[max_columns];
           for (Index c = 0; c < tile.channels(); ++c) {
             const Index channel = tile.channel_begin + c;
             constant[c] = constant_gradient_terms(forward[channel], weight_of(channel));
           }
-          normalize(view, tile, constant, dy.data, dx.data, just_read);
+          normalize(view, tile, constant, dy.data, dx.data, ahead);
         });
     for (Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
     for (Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));

@@ -49,11 +49,12 @@ struct Normalize {
     if (by_columns) {
       const Columns columns(view, tile);
       columns.for_each_channel(set);
-      repeat_first(columns.width, P::size, mean, scale, shift);
-      if (any_extra) repeat_first(columns.width, P::size, extra_scale);
+      if (runs.wraps()) {
+        repeat_first(columns.width, P::size, mean, scale, shift);
+        if (any_extra) repeat_first(columns.width, P::size, extra_scale);
+      }
     }
     const Index columns_mask = by_columns ? -1 : 0;
-    const Index ahead = access.prefetches ? prefetch_bytes / static_cast<Index>(sizeof(T)) : 0;
 
     for (Index r = 0; r < runs.count; ++r) {
       if (!by_columns) set(runs.channel(r), 0, P::size);
@@ -62,7 +63,7 @@ struct Normalize {
                    [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
                      using Q = typename decltype(type)::Pack;
                      const Index j = column & columns_mask;
-                     detail::prefetch(from + i + ahead);
+                     detail::prefetch(from + i + access.ahead);
                      Q centered = load<Q>(from + i) - load<Q>(mean + j);
                      if (any_extra) centered = centered * load<Q>(extra_scale + j);
                      return mul_add(centered, load<Q>(scale + j), load<Q>(shift + j));

@@ -36,10 +36,15 @@ inline bool writes_by_columns(const View& view) { return view.inner < 16 || (vie
 /// An outer step narrower than this is not cut into blocks, and walked by columns together with its neighbours.
 inline constexpr Index narrow_step = 64;
 
+/// How far ahead of a pass memory is fetched, in bytes: a core's own prefetchers stop at the end of each page, and
+/// double what they reach alone when told so early.
+inline constexpr Index prefetch_bytes = 16384;
+
 inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
 /// Where the i-th of `parts` pieces of [0, n) begins, the pieces being equal multiples of `unit` as nearly as can be.
 inline Index cut(Index n, Index parts, Index i, Index unit = 1) {
+  if (parts == 1) return i == 0 ? 0 : n;  // spares small tensors the divisions
   const Index units = ceil_div(n, unit);
   return (std::min)(n, (units / parts * i + (std::min)(i, units % parts)) * unit);
 }
@@ -54,8 +59,8 @@ class Partition {
  public:
   /// For a pass that takes sums, and a second one over the same tiles.
   static Partition for_sums(const View& view, std::size_t element_bytes, Index threads) {
-    Partition result(view);
-    const auto bytes = static_cast<Index>(element_bytes);
+    Partition result(view, element_bytes);
+    const Index bytes = result.element_bytes_;
     if (sums_by_columns(view)) {
       result.cut_columns_for_sums(bytes, threads);
     } else {
@@ -66,17 +71,17 @@ class Partition {
 
   /// For one pass, element by element, straight through memory.
   static Partition for_elements(const View& view, std::size_t element_bytes, Index threads) {
-    Partition result(view);
-    result.cut_blocks(result.widest_block(), static_cast<Index>(element_bytes));
+    Partition result(view, element_bytes);
+    result.cut_blocks(result.widest_block(), result.element_bytes_);
     if (threads == 1) return result;
     const Index wanted = 4 * threads;
     result.outer_slices_ = (std::min)(view.outer, ceil_div(wanted, result.blocks_));
     if (result.tiles() < wanted) {
       const Index blocks = ceil_div(wanted, result.outer_slices_);
-      result.cut_blocks(ceil_div(view.channels, blocks), static_cast<Index>(element_bytes));
+      result.cut_blocks(ceil_div(view.channels, blocks), result.element_bytes_);
     }
     if (result.tiles() < wanted && !writes_by_columns(view)) {
-      const Index bytes = view.inner * static_cast<Index>(element_bytes);
+      const Index bytes = view.inner * result.element_bytes_;
       result.inner_slices_ = (std::min)(ceil_div(wanted, result.tiles()), ceil_div(bytes, small_bytes));
     }
     return result;
@@ -90,8 +95,18 @@ class Partition {
   /// cache what the first has read.
   bool fused() const { return fused_; }
 
+  /// How many elements ahead of a pass straight through memory to fetch: of a tensor that fits the cache, none.
+  Index ahead() const { return view_.size() * element_bytes_ < cached_bytes ? 0 : prefetch_bytes / element_bytes_; }
+
+  /// How many elements after a block's the next one's lie, where the cache holds both; else 0.
+  Index next_block() const {
+    const Index channels = cut(view_.channels, blocks_, 1, unit_);
+    const bool fit = channels * view_.values_per_channel() * element_bytes_ <= next_block_bytes;
+    return fit && blocks_ > 1 ? channels * view_.inner : 0;
+  }
+
   Tile tile(Index slice, Index block) const {
-    const Index o = slice / inner_slices_, i = slice % inner_slices_;
+    const Index o = inner_slices_ == 1 ? slice : slice / inner_slices_, i = slice - o * inner_slices_;
     return {cut(view_.outer, outer_slices_, o),         cut(view_.outer, outer_slices_, o + 1),
             cut(view_.channels, blocks_, block, unit_), cut(view_.channels, blocks_, block + 1, unit_),
             cut(view_.inner, inner_slices_, i),         cut(view_.inner, inner_slices_, i + 1)};
@@ -103,12 +118,15 @@ class Partition {
   static constexpr Index slice_values = Index(1) << 15;
   // What a pass over one block may read and still leave in a second-level cache for the next pass.
   static constexpr Index cached_bytes = Index(1) << 20;
+  // Likewise with the next block beside it.
+  static constexpr Index next_block_bytes = Index(3) << 18;
   // A narrower panel of columns wastes what memory brings in besides.
   static constexpr Index fused_bytes = 2048;
   // Less of one row than this is not worth a task.
   static constexpr Index small_bytes = Index(1) << 15;
 
-  explicit Partition(const View& view) : view_(view) {}
+  Partition(const View& view, std::size_t element_bytes)
+      : view_(view), element_bytes_(static_cast<Index>(element_bytes)) {}
 
   Index widest_block() const {
     return writes_by_columns(view_) ? std::max<Index>(1, max_columns / view_.inner) : max_columns;
@@ -122,7 +140,7 @@ class Partition {
       outer_slices_ = ceil_div(view_.outer, slice_values / view_.inner);
     }
     // As many channels as the cache holds, for long runs through memory, but several blocks for each thread.
-    Index block = std::clamp<Index>(cached_bytes / (view_.values_per_channel() * bytes), 1, widest_block());
+    Index block = std::clamp<Index>(cached_bytes / 2 / (view_.values_per_channel() * bytes), 1, widest_block());
     if (threads > 1) block = (std::min)(block, ceil_div(view_.channels, 4 * threads));
     blocks_ = ceil_div(view_.channels, block);
     fused_ = threads == 1 || blocks_ >= 2 * threads;
@@ -153,6 +171,7 @@ class Partition {
   }
 
   View view_;
+  Index element_bytes_;
   Index outer_slices_ = 1;
   Index inner_slices_ = 1;
   Index blocks_ = 1;

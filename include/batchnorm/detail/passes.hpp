@@ -31,8 +31,8 @@ struct Workspace {
 ///     first(tile, sums)          sets sums[0 ... tile.channels()) to the sums over a tile
 ///     merge(total, n, sums, k)   adds a channel's sums of k values to its total of n, slices in their order
 ///     between(c, total)          the algebra: gives the Terms of channel c
-///     second(tile, terms, just_read)   has the terms of the tile's channels in terms[0 ... tile.channels()), and the
-///                                tile's elements in the cache, if just_read
+///     second(tile, terms, ahead) has the terms of the tile's channels in terms[0 ... tile.channels()), and is to fetch
+///                                what lies so many elements ahead
 ///
 /// The bits of the result depend on the partition's slices alone, not on blocks, threads, or whether passes are fused.
 template <class Sums, class Terms, class Device, class First, class Merge, class Between, class Second>
@@ -41,6 +41,8 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
                 const Second& second) {
   const Index slices = partition.slices();
   if (partition.fused() || workspace == nullptr) {
+    // One thread fetches the next block while it writes this one. Several find the memory busy enough.
+    const Index ahead = threads == 1 ? partition.next_block() : 0;
     for_each_task(device, threads, partition.blocks(), [&](Index block) {
       Sums total[max_columns], sums[max_columns];
       Terms terms[max_columns];
@@ -54,7 +56,7 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
         count += tile.values_per_channel();
       }
       for (Index c = 0; c < whole.channels(); ++c) terms[c] = between(whole.channel_begin + c, total[c]);
-      for (Index slice = slices; slice-- > 0;) second(partition.tile(slice, block), terms, true);
+      for (Index slice = slices; slice-- > 0;) second(partition.tile(slice, block), terms, ahead);
     });
     return;
   }
@@ -79,7 +81,8 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
       terms[c] = between(c, sums[c]);
     }
   });
-  one_pass(device, threads, partition, [&](const Tile& tile) { second(tile, terms + tile.channel_begin, false); });
+  one_pass(device, threads, partition,
+           [&](const Tile& tile) { second(tile, terms + tile.channel_begin, partition.ahead()); });
 }
 
 }  // namespace detail

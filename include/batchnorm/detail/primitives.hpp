@@ -20,16 +20,15 @@ Index bytes_of(const View& view) {
   return view.size() * static_cast<Index>(sizeof(T));
 }
 
-/// An output this large is better not left in the cache, unless, in place, it is there already. What does not fit the
-/// cache is fetched ahead, unless a pass has just read it.
+/// Whether an output is so large that it is better not left in the cache; in place it is there already.
 template <class T>
-Access access_of(const View& view, bool in_place, bool just_read) {
-  constexpr Index large = Index(8) << 20, cached = Index(1) << 20;
-  return {!in_place && bytes_of<T>(view) >= large, !just_read && bytes_of<T>(view) >= cached};
+bool should_stream(const View& view, bool in_place) {
+  constexpr Index large = Index(8) << 20;
+  return !in_place && bytes_of<T>(view) >= large;
 }
 
 /// Primitive 1 over a tensor: between(c, moments) once for each channel, which gives the terms of
-/// second(tile, terms, just_read), a pass that follows. `workspace` may be null, at the cost of threads that share no
+/// second(tile, terms, ahead), a pass that follows. `workspace` may be null, at the cost of threads that share no
 /// channel's work.
 template <class T, class Device, class Between, class Second>
 void accumulate_moments(const Device& device, const View& view, const T* x,
@@ -48,18 +47,19 @@ void accumulate_moments(const Device& device, const View& view, const T* x,
 /// Primitive 2 over one tile.
 template <class T>
 void normalize(const View& view, const Tile& tile, const NormalizeTerms<accumulator_t<T>>* terms, const T* x, T* y,
-               bool just_read) {
-  run_kernel<Normalize, T>(best_isa(), view, tile, terms, x, y, access_of<T>(view, x == y, just_read));
+               Index ahead) {
+  run_kernel<Normalize, T>(best_isa(), view, tile, terms, x, y, Access{should_stream<T>(view, x == y), ahead});
 }
 
 /// Primitive 2 over a tensor, with terms_of(c) for each channel.
 template <class T, class Device, class TermsOf>
 void normalize(const Device& device, const View& view, const T* x, T* y, const TermsOf& terms_of) {
   const Index threads = usable_threads(device, bytes_of<T>(view));
-  one_pass(device, threads, Partition::for_elements(view, sizeof(T), threads), [&](const Tile& tile) {
+  const Partition partition = Partition::for_elements(view, sizeof(T), threads);
+  one_pass(device, threads, partition, [&](const Tile& tile) {
     NormalizeTerms<accumulator_t<T>> terms[max_columns];
     for (Index c = 0; c < tile.channels(); ++c) terms[c] = terms_of(tile.channel_begin + c);
-    normalize(view, tile, terms, x, y, false);
+    normalize(view, tile, terms, x, y, partition.ahead());
   });
 }
 
@@ -84,8 +84,8 @@ void accumulate_gradients(const Device& device, const View& view, const T* x, co
 /// Primitive 4 over one tile.
 template <class T>
 void apply_gradients(const View& view, const Tile& tile, const GradientTerms<accumulator_t<T>>* terms, const T* x,
-                     const T* dy, T* dx, bool just_read) {
-  const Access access = access_of<T>(view, dx == x || dx == dy, just_read);
+                     const T* dy, T* dx, Index ahead) {
+  const Access access{should_stream<T>(view, dx == x || dx == dy), ahead};
   run_kernel<ApplyGradients, T>(best_isa(), view, tile, terms, x, dy, dx, access);
 }
 
@@ -93,10 +93,11 @@ void apply_gradients(const View& view, const Tile& tile, const GradientTerms<acc
 template <class T, class Device, class TermsOf>
 void apply_gradients(const Device& device, const View& view, const T* x, const T* dy, T* dx, const TermsOf& terms_of) {
   const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
-  one_pass(device, threads, Partition::for_elements(view, sizeof(T), threads), [&](const Tile& tile) {
+  const Partition partition = Partition::for_elements(view, sizeof(T), threads);
+  one_pass(device, threads, partition, [&](const Tile& tile) {
     GradientTerms<accumulator_t<T>> terms[max_columns];
     for (Index c = 0; c < tile.channels(); ++c) terms[c] = terms_of(tile.channel_begin + c);
-    apply_gradients(view, tile, terms, x, dy, dx, false);
+    apply_gradients(view, tile, terms, x, dy, dx, partition.ahead());
   });
 }
 

@@ -302,10 +302,6 @@ BATCHNORM_ALWAYS_INLINE void store(T* to, const P& value) {
   }
 }
 
-/// How far ahead of a pass memory is fetched, in bytes: a core's own prefetchers stop at the end of each page, and
-/// double what they reach alone when told so early.
-inline constexpr Index prefetch_bytes = 16384;
-
 /// Asks for the cache line of an address that need not be anyone's.
 template <class T>
 BATCHNORM_ALWAYS_INLINE void prefetch(const T* address) {

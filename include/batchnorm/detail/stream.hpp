@@ -9,10 +9,11 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// How a pass treats memory: whether what it writes goes past the cache, and whether what it reads is to be fetched
-/// ahead, being in no cache yet.
+/// How a pass that writes treats memory: whether what it writes goes past the cache, and how many elements ahead of
+/// what it reads is to be fetched into the cache.
 struct Access {
-  bool streams, prefetches;
+  bool streams;
+  Index ahead;
 };
 
 /// Stores a pack to an address that is a multiple of its size.
