@@ -68,7 +68,11 @@ TEST_CASE("what an option switches off has size 0 and stays so") {
         State<float>{none, none, none, none, none, none, 0, true});
 }
 
-TEST_CASE("parameters and statistics are of the tensor's type, sums of double or wider") {
+TEST_CASE("parameters and statistics are float for the 16-bit types, else of the tensor's type; sums are double") {
+  STATIC_REQUIRE(std::is_same_v<BatchNorm<Eigen::half, 2>::Param, float>);
+  STATIC_REQUIRE(std::is_same_v<BatchNorm<Eigen::bfloat16, 2>::Param, float>);
+  STATIC_REQUIRE(std::is_same_v<BatchNorm<Eigen::half, 2>::Vector, Eigen::Tensor<float, 1>>);
+  STATIC_REQUIRE(std::is_same_v<BatchNorm<Eigen::half, 2>::Accumulator, double>);
   STATIC_REQUIRE(std::is_same_v<BatchNorm<float, 2>::Param, float>);
   STATIC_REQUIRE(std::is_same_v<BatchNorm<double, 2>::Param, double>);
   STATIC_REQUIRE(std::is_same_v<BatchNorm<long double, 2>::Param, long double>);
@@ -92,6 +96,25 @@ TEST_CASE("state is a reference to write to, and const on a const layer") {
   STATIC_REQUIRE(std::is_same_v<decltype(std::declval<const Layer&>().running_var()), const Vector&>);
   STATIC_REQUIRE(std::is_same_v<decltype(std::declval<const Layer&>().weight_grad()), const Vector&>);
   STATIC_REQUIRE(std::is_same_v<decltype(std::declval<const Layer&>().bias_grad()), const Vector&>);
+}
+
+TEST_CASE("the state stays at one place in memory, for who keeps pointers to it") {
+  Layer bn(3);
+  const auto pointers = [&bn] {
+    return std::vector<const float*>{bn.weight().data(),      bn.bias().data(),        bn.running_mean().data(),
+                                     bn.running_var().data(), bn.weight_grad().data(), bn.bias_grad().data()};
+  };
+  const auto before = pointers();
+  const auto x = random_tensor(31), dy = random_tensor(32);
+  for (int step = 0; step < 3; ++step) {
+    bn.forward(x);
+    bn.backward(x, dy);
+    CHECK(pointers() == before);
+  }
+  bn.zero_grad();
+  bn.reset_parameters();
+  bn.eval().forward(x);
+  CHECK(pointers() == before);
 }
 
 TEST_CASE("setters of the mode and the state return the layer") {

@@ -21,7 +21,7 @@ struct Threads {
   Eigen::ThreadPoolDevice device;
 };
 
-// Everything that two steps of training and an inference compute, byte after byte.
+// Everything that training, inference and work in place compute, byte after byte.
 template <typename T>
 struct Data {
   explicit Data(const oracle::Geometry& g) : geometry(g) {
@@ -51,17 +51,16 @@ std::vector<unsigned char> results_on(const Device& device, const Data<T>& data,
   };
   const auto x_map = map(x, x_at), dy_map = map(dy, dy_at);
   std::vector<unsigned char> bytes;
+  bytes.reserve((6 * size + 4 * static_cast<std::size_t>(g.channels())) * sizeof(T));
   const auto add = [&](const T* values, std::size_t count) {
     const auto* first = reinterpret_cast<const unsigned char*>(values);
     bytes.insert(bytes.end(), first, first + count * sizeof(T));
   };
   const auto add_output = [&] { add(out.data() + out_at, size); };
-  for (int step = 0; step < 2; ++step) {
-    bn.forward(device, x_map, map(out, out_at));
-    add_output();
-    bn.backward(device, x_map, dy_map, map(out, out_at));
-    add_output();
-  }
+  bn.forward(device, x_map, map(out, out_at));
+  add_output();
+  bn.backward(device, x_map, dy_map, map(out, out_at));
+  add_output();
   bn.infer(device, x_map, map(out, out_at));
   add_output();
   bn.eval();
@@ -81,21 +80,21 @@ std::vector<unsigned char> results_on(const Device& device, const Data<T>& data,
   return bytes;
 }
 
-// Shapes that are cut in every way: rows and columns, few channels and many, one block and several, small and large.
+// Shapes that are cut in every way: rows and columns, few channels and many, one block and several, small and so large
+// that seven threads are worth their waking.
 std::vector<oracle::Geometry> shapes(bool row_major) {
   return {
-      {{3, 5, 7}, row_major, 1},      {{2, 3, 40001}, row_major, 1}, {{40001, 3, 2}, row_major, 1},
-      {{16, 64, 196}, row_major, 1},  {{16, 512, 49}, row_major, 1}, {{8, 999, 17}, row_major, 1},
-      {{64, 49, 256}, row_major, 2},  {{3000, 1, 37}, row_major, 2}, {{2, 6000, 20}, row_major, 1},
-      {{1, 100000, 3}, row_major, 2}, {{300, 3, 300}, row_major, 1}, {{37, 3000, 1}, row_major, 0},
+      {{3, 5, 7}, row_major, 1},      {{3, 2, 170001}, row_major, 1}, {{170001, 3, 2}, row_major, 1},
+      {{32, 160, 196}, row_major, 1}, {{30, 700, 49}, row_major, 1},  {{300, 49, 70}, row_major, 2},
+      {{30000, 1, 37}, row_major, 2}, {{2, 6000, 90}, row_major, 1},  {{1, 350000, 3}, row_major, 2},
+      {{37, 30000, 1}, row_major, 0}, {{900, 3, 370}, row_major, 1},
   };
 }
 
 }  // namespace
 
 TEMPLATE_TEST_CASE_SIG("the same bits with 1, 2, 3, 4 and 7 threads as without any", "",
-                       ((typename T, int Layout), T, Layout), (float, Eigen::RowMajor), (float, Eigen::ColMajor),
-                       (double, Eigen::RowMajor), (double, Eigen::ColMajor)) {
+                       ((typename T, int Layout), T, Layout), (float, Eigen::RowMajor), (double, Eigen::ColMajor)) {
   std::vector<std::unique_ptr<Threads>> pools;
   for (const int count : {1, 2, 3, 4, 7}) pools.push_back(std::make_unique<Threads>(count));
   for (const auto& geometry : shapes(Layout == Eigen::RowMajor)) {
@@ -147,7 +146,7 @@ TEMPLATE_TEST_CASE_SIG("the same bits for any alignment of the maps", "", ((type
 
 TEST_CASE("moments have the same bits with any number of threads") {
   Random random(52);
-  Eigen::Tensor<double, 3> x(500, 7, 60);
+  Eigen::Tensor<double, 3> x(1500, 7, 60);
   for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = random.uniform(-1, 3);
   batchnorm::Moments expected(7);
   expected.add(x);
@@ -166,7 +165,7 @@ TEST_CASE("moments have the same bits with any number of threads") {
 TEST_CASE("expressions are evaluated on a pool of threads to the same values") {
   Threads threads(3);
   Random random(53);
-  Eigen::Tensor<float, 3> x(100, 7, 60), dy(100, 7, 60);
+  Eigen::Tensor<float, 3> x(1000, 7, 60), dy(1000, 7, 60);
   for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(random.uniform(-1, 3));
   dy.setConstant(0.5F);
   BatchNorm<float, 3> bn(7), reference(7);
@@ -181,9 +180,9 @@ TEST_CASE("expressions are evaluated on a pool of threads to the same values") {
 TEST_CASE("a task of the pool may itself call the layer on the pool") {
   Threads threads(2);
   Random random(54);
-  Eigen::Tensor<float, 3> x(64, 32, 100);
+  Eigen::Tensor<float, 3> x(64, 64, 100);  // more than 1 MiB, which is worth a second thread
   for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(random.uniform(-1, 3));
-  const BatchNorm<float, 3> bn(32);
+  const BatchNorm<float, 3> bn(64);
   const Eigen::Tensor<float, 3> expected = bn.infer(x);
   std::vector<Eigen::Tensor<float, 3>> results(4);
   Eigen::Barrier barrier(4);
@@ -202,16 +201,16 @@ TEST_CASE("a task of the pool may itself call the layer on the pool") {
 TEST_CASE("infer may be called from many threads at once on one pool") {
   Threads threads(3);
   Random random(55);
-  Eigen::Tensor<float, 3> x(64, 32, 50);
+  Eigen::Tensor<float, 3> x(64, 64, 100);
   for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(random.uniform(-1, 3));
-  BatchNorm<float, 3> bn(32);
+  BatchNorm<float, 3> bn(64);
   bn.forward(x);
   const Eigen::Tensor<float, 3> expected = bn.infer(x);
   std::vector<int> wrong(4, 0);
   std::vector<std::thread> callers;
   for (auto& count : wrong) {
     callers.emplace_back([&] {
-      Eigen::Tensor<float, 3> y(64, 32, 50);
+      Eigen::Tensor<float, 3> y(64, 64, 100);
       for (int i = 0; i < 20; ++i) {
         bn.infer(threads.device, x, y);
         count += std::memcmp(y.data(), expected.data(), static_cast<std::size_t>(y.size()) * sizeof(float)) != 0;
