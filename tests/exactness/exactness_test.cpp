@@ -1,6 +1,8 @@
 // The library against 100 decimal digits, on inputs where batch normalization is commonly wrong, in every way in which
 // kernels walk over a tensor. Run at every instruction set (see CMakeLists.txt).
 
+#include <map>
+
 #include "../catch.hpp"
 #include "measure.hpp"
 
@@ -9,7 +11,10 @@ namespace {
 // What the library promises, on the scales that Errors describes.
 Errors promised(Scalar type) {
   Errors e;
-  if (type == Scalar::float32) {
+  if (is_16_bit(type)) {
+    e.running_mean = e.running_var = e.weight_grad = e.bias_grad = 1e-6;
+    e.y = e.dx = 0.501;  // ulps: the exact value rounded, by way of a float
+  } else if (type == Scalar::float32) {
     e.y = e.running_mean = e.running_var = e.dx = e.weight_grad = e.bias_grad = 1e-6;
   } else {
     e.y = e.running_mean = e.running_var = e.dx = e.bias_grad = 1e-13;
@@ -32,8 +37,10 @@ const std::vector<Solved>& solved_sets(Scalar type) {
     }
     return all;
   };
-  static const std::vector<Solved> floats = solve(Scalar::float32), doubles = solve(Scalar::float64);
-  return type == Scalar::float32 ? floats : doubles;
+  static std::map<Scalar, std::vector<Solved>> all;
+  auto& sets = all[type];
+  if (sets.empty()) sets = solve(type);
+  return sets;
 }
 
 void check(Scalar type, const Solved& solved, const Regime& regime, int threads = 0) {
@@ -65,9 +72,17 @@ TEST_CASE("double results are within 1e-13 of the exact ones on every data set i
   check_all(Scalar::float64);
 }
 
+TEST_CASE("half results are the exact ones within 0.501 ulp on every data set in every regime") {
+  check_all(Scalar::float16);
+}
+
+TEST_CASE("bfloat16 results are the exact ones within 0.501 ulp on every data set in every regime") {
+  check_all(Scalar::bfloat16);
+}
+
 // Kernels that treat neighbouring channels alike must not let one's range or digits reach another's.
 TEST_CASE("channels of every data set side by side are as exact as apart") {
-  for (const Scalar type : {Scalar::float32, Scalar::float64}) {
+  for (const Scalar type : all_scalars) {
     for (const double epsilon : {1e-5, 0.0}) {
       Solved together;
       together.set.name = "all together";
@@ -77,7 +92,7 @@ TEST_CASE("channels of every data set side by side are as exact as apart") {
           together.append(solved);
         }
       }
-      REQUIRE(together.results.size() >= 12);
+      REQUIRE(together.results.size() >= 9);
       for (auto regime : regimes(1568)) {
         regime.channels = static_cast<std::int64_t>(together.results.size());
         check(type, together, regime);
@@ -88,7 +103,7 @@ TEST_CASE("channels of every data set side by side are as exact as apart") {
 }
 
 TEST_CASE("constant channels give exactly their bias, and no gradient but epsilon's, in every regime") {
-  for (const Scalar type : {Scalar::float32, Scalar::float64}) {
+  for (const Scalar type : all_scalars) {
     for (const auto& solved : solved_sets(type)) {
       if (solved.set.name != "constant" && solved.set.name != "constant, epsilon 0") continue;
       for (const auto& regime : regimes(solved.set.values_per_channel())) {
@@ -96,7 +111,7 @@ TEST_CASE("constant channels give exactly their bias, and no gradient but epsilo
         const Outcome outcome = run(type, problem);
         std::size_t wrong = 0;
         for (std::int64_t c = 0; c < regime.channels; ++c) {
-          const double bias = problem.bias[static_cast<std::size_t>(c)];
+          const double bias = rounded(type, problem.bias[static_cast<std::size_t>(c)]);
           for (std::int64_t k = 0; k < regime.values_per_channel(); ++k) wrong += outcome.y[regime.at(c, k)] != bias;
           wrong += outcome.weight_grad[static_cast<std::size_t>(c)] != 0;
         }

@@ -9,15 +9,23 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-void take(double& largest, double found, long double exact, long double scale, double overflow) {
+void take(double& largest_error, Scalar type, double found, long double exact, long double scale) {
   // Beyond the type's range infinity is the right answer.
-  if (std::abs(exact) >= static_cast<long double>(overflow)) {
-    if (!(std::isinf(found) && (found > 0) == (exact > 0))) largest = infinity;
+  const double beyond = largest(type) + ulp(type, largest(type)) / 2;
+  if (std::abs(exact) >= static_cast<long double>(beyond)) {
+    if (!(std::isinf(found) && (found > 0) == (exact > 0))) largest_error = infinity;
     return;
   }
   const long double difference = std::abs(static_cast<long double>(found) - exact);
   const double error = difference == 0 ? 0 : static_cast<double>(difference / scale);
-  if (!(error <= largest)) largest = std::isnan(error) ? infinity : error;
+  if (!(error <= largest_error)) largest_error = std::isnan(error) ? infinity : error;
+}
+
+void take_ulps(double& largest_error, Scalar type, double found, long double exact, long double slack) {
+  const long double difference = std::abs(static_cast<long double>(found) - exact);
+  const bool negligible = difference <= slack;
+  take(largest_error, type, found, negligible ? static_cast<long double>(found) : exact,
+       static_cast<long double>(ulp(type, static_cast<double>(exact))));
 }
 
 }  // namespace
@@ -51,8 +59,7 @@ void Solved::append(const Solved& other) {
 }
 
 Errors errors(Scalar type, const Solved& solved, const Regime& regime, const Outcome& outcome) {
-  const double overflow =
-      type == Scalar::float64 ? infinity : static_cast<double>(std::numeric_limits<float>::max()) * (1 + 0x1p-25);
+  const Scalar param = param_of(type);
   long double weight_grads = 0, bias_grads = 0;
   for (const auto& result : solved.results) {
     weight_grads = std::max(weight_grads, std::abs(result.weight_grad));
@@ -63,14 +70,21 @@ Errors errors(Scalar type, const Solved& solved, const Regime& regime, const Out
     const auto i = static_cast<std::size_t>(c), kind = i % solved.results.size();
     const exact::Result& exact = solved.results[kind];
     const exact::Scales& scale = solved.scales[kind];
-    take(e.running_mean, outcome.running_mean[i], exact.running_mean, scale.running_mean, overflow);
-    take(e.running_var, outcome.running_var[i], exact.running_var, scale.running_var, overflow);
-    take(e.weight_grad, outcome.weight_grad[i], exact.weight_grad, weight_grads, overflow);
-    take(e.bias_grad, outcome.bias_grad[i], exact.bias_grad, bias_grads, overflow);
+    take(e.running_mean, param, outcome.running_mean[i], exact.running_mean, scale.running_mean);
+    take(e.running_var, param, outcome.running_var[i], exact.running_var, scale.running_var);
+    take(e.weight_grad, param, outcome.weight_grad[i], exact.weight_grad, weight_grads);
+    take(e.bias_grad, param, outcome.bias_grad[i], exact.bias_grad, bias_grads);
     for (std::int64_t k = 0; k < regime.values_per_channel(); ++k) {
       const std::size_t at = regime.at(c, k);
-      take(e.y, outcome.y[at], exact.y[static_cast<std::size_t>(k)], scale.y, overflow);
-      take(e.dx, outcome.dx[at], exact.dx[static_cast<std::size_t>(k)], scale.dx, overflow);
+      const long double y = exact.y[static_cast<std::size_t>(k)], dx = exact.dx[static_cast<std::size_t>(k)];
+      if (is_16_bit(type)) {
+        // In ulps, less what the computation in double may lose where the exact value cancels to next to nothing.
+        take_ulps(e.y, type, outcome.y[at], y, 1e-13L * scale.y);
+        take_ulps(e.dx, type, outcome.dx[at], dx, 1e-13L * scale.dx);
+      } else {
+        take(e.y, type, outcome.y[at], y, scale.y);
+        take(e.dx, type, outcome.dx[at], dx, scale.dx);
+      }
     }
   }
   return e;

@@ -9,7 +9,8 @@
 
 /// The largest errors over all channels, each on the scale that its promise has: of y and the running statistics
 /// relative to the largest exact value of the channel, of dx to |weight| inv_std max|dy|, of weight_grad and bias_grad
-/// to the largest of all channels. Infinite where a result is NaN or differs from an exact 0.
+/// to the largest of all channels; but y and dx of the 16-bit types in ulps of the exact value. Infinite where a result
+/// is NaN or differs from an exact 0.
 struct Errors {
   double y = 0, running_mean = 0, running_var = 0, dx = 0, weight_grad = 0, bias_grad = 0;
 

@@ -10,12 +10,21 @@
 
 #include "exact.hpp"
 
-enum class Scalar { float32, float64 };
+enum class Scalar { float32, float64, float16, bfloat16 };
+constexpr Scalar all_scalars[] = {Scalar::float32, Scalar::float64, Scalar::float16, Scalar::bfloat16};
+
+inline bool is_16_bit(Scalar type) { return type == Scalar::float16 || type == Scalar::bfloat16; }
+/// Of parameters and running statistics.
+inline Scalar param_of(Scalar type) { return is_16_bit(type) ? Scalar::float32 : type; }
 
 const char* name_of(Scalar type);
 
-/// The nearest number of the type.
+/// The nearest number of the type, infinity beyond its range.
 double rounded(Scalar type, double value);
+
+/// The largest and the smallest normal number.
+double largest(Scalar type);
+double smallest_normal(Scalar type);
 
 /// The spacing of the type's numbers at a value: that between it and the next one away from 0.
 double ulp(Scalar type, double value);

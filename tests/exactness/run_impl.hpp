@@ -11,6 +11,24 @@
 
 #include "run.hpp"
 
+// Eigen's 16-bit types convert to and from float alone.
+template <class T>
+T from_double(double value) {
+  if constexpr (sizeof(T) == 2) {
+    return T(static_cast<float>(value));
+  } else {
+    return static_cast<T>(value);
+  }
+}
+template <class T>
+double to_double(const T& value) {
+  if constexpr (sizeof(T) == 2) {
+    return static_cast<double>(static_cast<float>(value));
+  } else {
+    return static_cast<double>(value);
+  }
+}
+
 template <class T, int Layout, class Device>
 Outcome run_on(const Device& device, const Problem& p) {
   using Layer = batchnorm::BatchNorm<T, 3>;
@@ -19,9 +37,8 @@ Outcome run_on(const Device& device, const Problem& p) {
   const Regime& r = p.regime;
   const auto offset = static_cast<std::size_t>(p.misalignment);
   std::vector<T> x(r.size() + offset), dy(r.size() + offset), out(r.size() + offset);
-  const auto to_type = [](double value) { return static_cast<T>(value); };
-  std::transform(p.x.begin(), p.x.end(), x.begin() + p.misalignment, to_type);
-  std::transform(p.dy.begin(), p.dy.end(), dy.begin() + p.misalignment, to_type);
+  std::transform(p.x.begin(), p.x.end(), x.begin() + p.misalignment, from_double<T>);
+  std::transform(p.dy.begin(), p.dy.end(), dy.begin() + p.misalignment, from_double<T>);
   const auto map = [&](std::vector<T>& values) {
     const bool rows = Layout == Eigen::RowMajor;
     return Map(values.data() + offset, rows ? r.outer : r.inner, r.channels, rows ? r.inner : r.outer);
@@ -44,8 +61,7 @@ Outcome run_on(const Device& device, const Problem& p) {
 
   const auto values = [&] {
     std::vector<double> result(r.size());
-    std::transform(out.begin() + p.misalignment, out.end(), result.begin(),
-                   [](const T& value) { return static_cast<double>(value); });
+    std::transform(out.begin() + p.misalignment, out.end(), result.begin(), to_double<T>);
     return result;
   };
   const auto vector = [](const auto& from) {

@@ -1,0 +1,553 @@
+// Plays bytes to layers of one type, for the source file of each.
+
+#ifndef BATCHNORM_TESTS_FUZZ_PLAY_IMPL_HPP
+#define BATCHNORM_TESTS_FUZZ_PLAY_IMPL_HPP
+
+#define EIGEN_USE_THREADS
+#include <batchnorm/batchnorm.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../exactness/exact.hpp"
+#include "play.hpp"
+
+namespace fuzz {
+
+using batchnorm::BatchNorm;
+using batchnorm::BatchNormOptions;
+using batchnorm::SingleValue;
+using Index = Eigen::Index;
+using Shape = std::array<Index, 3>;
+
+// SplitMix64 (Steele, Lea and Flood 2014).
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t bits() {
+    state_ += 0x9e3779b97f4a7c15;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+  double uniform() { return static_cast<double>(bits() >> 11) * 0x1p-53; }
+  double symmetric() { return 2 * uniform() - 1; }
+
+ private:
+  std::uint64_t state_;
+};
+
+// One kind of channel. Its values stay within what the library promises to be exact for: squares that a double holds.
+template <class T>
+struct Recipe {
+  double mean, deviation;
+  int pattern, odd_one;
+
+  explicit Recipe(Bytes& bytes) {
+    constexpr int range = std::is_same_v<T, float> ? 30 : 120;
+    const std::uint8_t sign = bytes.next();
+    mean = sign % 3 == 0 ? 0 : (sign % 3 == 1 ? 1 : -1) * std::pow(10, bytes.next() % (2 * range) - range);
+    const int digits = bytes.next() % 40 - 25;  // of the deviation, against the mean
+    deviation = mean == 0 ? std::pow(10, bytes.next() % (2 * range) - range) : std::abs(mean) * std::pow(10, digits);
+    deviation = std::clamp(deviation, std::pow(10, -range), std::pow(10, range));
+    pattern = bytes.next() % 12;
+    odd_one = bytes.next();
+  }
+
+  T value(Random& random, Index k, Index n) const {
+    const bool odd = k == odd_one % n;
+    const T constant = static_cast<T>(mean == 0 ? deviation : mean);
+    switch (pattern) {
+      case 0:
+        return constant;
+      case 1:
+        return odd ? std::nextafter(constant, std::numeric_limits<T>::max()) : constant;
+      case 2:
+        return random.uniform() < 0.5 ? std::nextafter(constant, std::numeric_limits<T>::max()) : constant;
+      case 3:
+        return static_cast<T>(odd ? mean + 1e3 * deviation : mean + deviation * random.symmetric());
+      case 4:
+        return static_cast<T>(k % 2 == 0 ? mean + deviation : mean - deviation);
+      case 5:
+        return static_cast<T>(mean + deviation * static_cast<double>(k) / static_cast<double>(n));
+      case 6:
+        return odd ? (odd_one < 64    ? std::numeric_limits<T>::quiet_NaN()
+                      : odd_one < 128 ? std::numeric_limits<T>::infinity()
+                      : odd_one < 192 ? -std::numeric_limits<T>::infinity()
+                                      : static_cast<T>(mean))
+                   : static_cast<T>(mean + deviation * random.symmetric());
+      case 7:
+        return static_cast<T>(k % 3 == 0 ? -0.0 : 0.0);
+      case 8:
+        return static_cast<T>(mean + deviation * std::exp(8 * random.symmetric()));
+      default:
+        return static_cast<T>(mean + deviation * random.symmetric());
+    }
+  }
+};
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
+[[noreturn]] inline void fail(const std::string& what) {
+  std::fprintf(stderr, "%s\n", what.c_str());
+  std::abort();
+}
+
+// One type of device for one thread and several, so that kernels and passes are compiled once.
+inline Eigen::ThreadPoolDevice& device_of(bool threads) {
+  static Eigen::ThreadPool one(1), three(3);
+  static Eigen::ThreadPoolDevice alone(&one, 1), together(&three, 3);
+  return threads ? together : alone;
+}
+
+template <class T, int Layout>
+class Player {
+  using Layer = BatchNorm<T, 3>;
+  using Param = typename Layer::Param;
+  using Tensor = Eigen::Tensor<T, 3, Layout>;
+  using Map = Eigen::TensorMap<Tensor>;
+  using Values = std::vector<T>;
+
+  // What the exact results depend on, as it was before a call.
+  struct State {
+    std::vector<Param> weight, bias, running_mean, running_var, weight_grad, bias_grad;
+    std::int64_t batches;
+    bool operator==(const State& other) const {
+      return same_bits(weight, other.weight) && same_bits(bias, other.bias) &&
+             same_bits(running_mean, other.running_mean) && same_bits(running_var, other.running_var) &&
+             same_bits(weight_grad, other.weight_grad) && same_bits(bias_grad, other.bias_grad) &&
+             batches == other.batches;
+    }
+  };
+
+  // Memory that begins so many elements past the start of an allocation, for a tensor.
+  class Buffer {
+   public:
+    Buffer(const Values& values, const Shape& shape, int offset)
+        : memory_(values.size() + static_cast<std::size_t>(offset)), offset_(offset), shape_(shape) {
+      std::copy(values.begin(), values.end(), memory_.begin() + offset);
+    }
+    Map map() { return Map(memory_.data() + offset_, shape_[0], shape_[1], shape_[2]); }
+    Values values() const { return Values(memory_.begin() + offset_, memory_.end()); }
+
+   private:
+    Values memory_;
+    int offset_;
+    Shape shape_;
+  };
+
+  // A forward pass that a backward may go back through.
+  struct Pass {
+    Shape shape;
+    Values x;
+    std::vector<Param> running_mean, running_var;
+    bool batch_statistics;
+    std::shared_ptr<Buffer> overwritten;  // held, so that no other buffer gets its address
+    typename Layer::SavedStatistics saved;
+  };
+
+ public:
+  explicit Player(Bytes& bytes)
+      : bytes_(bytes), axis_(bytes.next() % 3), channels_(std::max<Index>(1, bytes.length())), bn_(options()) {
+    for (int i = 1 + bytes.next() % 4; i > 0; --i) recipes_.emplace_back(bytes);
+    new_input();
+  }
+
+  void play() {
+    for (int call = 0; call < 12 && !bytes_.empty(); ++call) {
+      const std::uint8_t what = bytes_.next();
+      switch (what % 16) {
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+          forward(what / 16);
+          break;
+        case 4:
+        case 5:
+        case 6:
+          backward(what / 16);
+          break;
+        case 7:
+          infer(what / 16);
+          break;
+        case 8:
+          bn_.train(what / 16 % 3 != 0);
+          break;
+        case 9:
+          set_parameters();
+          break;
+        case 10:
+          reset(what / 16);
+          break;
+        case 11:
+          new_input();
+          break;
+        case 12:
+          copy();
+          break;
+        case 13:
+          threads_ = !threads_;
+          break;
+        case 14:
+          misalignment_ = what / 16;
+          break;
+        default:
+          wrong_call(what / 16);
+      }
+    }
+  }
+
+ private:
+  // --- What is given to the layer.
+
+  BatchNormOptions options() {
+    static constexpr double epsilons[] = {1e-5, 0, 1e-3, 1, 1e-12};
+    static constexpr double momenta[] = {0.1, 0, 1, 1e-3, 0.5, -1};
+    static constexpr SingleValue policies[] = {SingleValue::error, SingleValue::skip_update, SingleValue::allow,
+                                               SingleValue::use_running};
+    BatchNormOptions result(channels_);
+    const double momentum = bytes_.one_of(momenta);
+    result.epsilon(bytes_.one_of(epsilons))
+        .momentum(momentum < 0 ? std::optional<double>() : momentum)
+        .scale(bytes_.next() % 4 != 0)
+        .shift(bytes_.next() % 4 != 0)
+        .track_running_stats(bytes_.next() % 4 != 0)
+        .running_variance(bytes_.flag() ? batchnorm::Variance::unbiased : batchnorm::Variance::biased)
+        .channel_axis(bytes_.flag() ? axis_ : axis_ - 3)
+        .single_value(bytes_.one_of(policies));
+    if (!result.track_running_stats() && result.single_value() == SingleValue::use_running) {
+      result.single_value(SingleValue::skip_update);
+    }
+    return result;
+  }
+
+  void new_input() {
+    constexpr Index most = 40000;
+    Index first = bytes_.length(), second = bytes_.length();
+    while (first * second * channels_ > most) (first > second ? first : second) /= 2;
+    shape_ = axis_ == 0   ? Shape{channels_, first, second}
+             : axis_ == 1 ? Shape{first, channels_, second}
+                          : Shape{first, second, channels_};
+    per_channel_ = first * second;
+    Random random(bytes_.next());
+    x_ = Values(size());
+    dy_ = Values(size());
+    const double dy_mean = bytes_.next() % 3 == 0 ? 1e4 : 0;
+    for (Index c = 0; c < channels_; ++c) {
+      const Recipe<T>& recipe = recipes_[static_cast<std::size_t>(c) % recipes_.size()];
+      for (Index k = 0; k < per_channel_; ++k) {
+        x_[at(c, k)] = recipe.value(random, k, per_channel_);
+        dy_[at(c, k)] = static_cast<T>(dy_mean + random.symmetric());
+      }
+    }
+  }
+
+  void set_parameters() {
+    static constexpr double values[] = {1, -1.5, 0, 0.3, 1e-4, 1e4, -1};
+    static constexpr double variances[] = {1, 0.25, 1e8, 1e-6, 0, 30, -1};
+    const std::uint8_t first = bytes_.next();
+    const auto fill = [first](auto& vector, const double(&from)[7], std::size_t step) {
+      for (Index c = 0; c < vector.size(); ++c) {
+        vector(c) = static_cast<Param>(from[(first + static_cast<std::size_t>(c) * step) % 7]);
+      }
+    };
+    fill(bn_.weight(), values, 1);
+    fill(bn_.bias(), values, 2);
+    fill(bn_.running_mean(), values, 3);
+    fill(bn_.running_var(), variances, 4);
+  }
+
+  // --- Calls.
+
+  void forward(int how) {
+    const State before = state();
+    const bool batch = uses_batch(bn_.is_training());
+    if (refused(bn_.is_training())) {
+      return expect_refusal([&] { bn_.forward(device_of(false), Buffer(x_, shape_, 0).map()); }, before);
+    }
+    const auto x = std::make_shared<Buffer>(x_, shape_, offset(0));
+    const Values y =
+        write(how, *x, nullptr, [&](const auto& device, auto&&... xy) { return bn_.forward(device, xy...); });
+    const bool in_place = how % 3 == 1 && !x_.empty();
+    passes_.push_back(
+        {shape_, x_, before.running_mean, before.running_var, batch, in_place ? x : nullptr, bn_.saved_statistics()});
+    const bool tracked = bn_.is_training() && bn_.options().track_running_stats() &&
+                         (per_channel_ != 1 || bn_.options().single_value() == SingleValue::allow);
+    if (bn_.num_batches_tracked() != before.batches + (tracked ? 1 : 0)) fail("num_batches_tracked is wrong");
+    check_forward(before, y, batch, tracked);
+    if (in_place && batch) {
+      expect_refusal([&] { bn_.backward(device_of(false), x->map(), Buffer(dy_, shape_, 0).map()); }, state());
+    }
+  }
+
+  void infer(int how) {
+    const State before = state();
+    const Layer& bn = bn_;
+    if (refused(false)) return expect_refusal([&] { bn.infer(device_of(false), Buffer(x_, shape_, 0).map()); }, before);
+    Buffer x(x_, shape_, offset(0));
+    const Values y = write(how, x, nullptr, [&](const auto& device, auto&&... xy) { return bn.infer(device, xy...); });
+    if (!(state() == before)) fail("infer changed the layer");
+    check_forward(before, y, uses_batch(false), false);
+  }
+
+  void backward(int how) {
+    const State before = state();
+    if (passes_.empty()) {
+      return expect_refusal(
+          [&] { bn_.backward(device_of(false), Buffer(x_, shape_, 0).map(), Buffer(dy_, shape_, 0).map()); }, before);
+    }
+    const bool last = how % 2 == 0;
+    const Pass& pass = last ? passes_.back() : passes_[passes_.size() / 2];
+    if (pass.shape != shape_) {
+      return expect_refusal(
+          [&] {
+            bn_.backward(device_of(false), Buffer(x_, shape_, 0).map(), Buffer(dy_, shape_, 0).map(), pass.saved);
+          },
+          before);
+    }
+    Buffer x(pass.x, shape_, offset(0)), dy(dy_, shape_, offset(1));
+    const Values dx = write(how / 2, x, &dy, [&](const auto& device, auto&& x_map, auto&&... out) {
+      // Those of the last pass are the layer's own.
+      if (last) return bn_.backward(device, x_map, dy.map(), out...);
+      return bn_.backward(device, x_map, dy.map(), out..., pass.saved);
+    });
+    check_backward(before, pass, dx);
+  }
+
+  void reset(int what) {
+    if (what % 3 == 0) bn_.zero_grad();
+    if (what % 3 == 1) bn_.reset_running_stats();
+    if (what % 3 == 2) bn_.reset_parameters();
+  }
+
+  void copy() {
+    Layer other = bn_;
+    bn_ = other;
+    other.reset_parameters();
+    if (other.weight().size() > 0) other.weight()(0) = static_cast<Param>(99);
+  }
+
+  void wrong_call(int what) {
+    const State before = state();
+    Shape shape = shape_;
+    ++shape[static_cast<std::size_t>(what) % 3];
+    Tensor wrong(shape[0], shape[1], shape[2]);
+    wrong.setZero();
+    Buffer x(x_, shape_, 0);
+    expect_refusal([&] { bn_.forward(device_of(false), x.map(), wrong); }, before);
+    expect_refusal([&] { bn_.backward(device_of(false), x.map(), wrong); }, before);
+    if (what % 3 == axis_) expect_refusal([&] { bn_.forward(device_of(false), wrong); }, before);
+  }
+
+  // --- How they are made.
+
+  std::size_t size() const { return static_cast<std::size_t>(shape_[0] * shape_[1] * shape_[2]); }
+  int offset(int tensor) const { return misalignment_ * (2 * tensor + 1) % 16; }
+
+  // The place of the k-th value of a channel, by the definition of the layout.
+  std::size_t at(Index channel, Index k) const {
+    const std::size_t axis = static_cast<std::size_t>(axis_), one = axis == 0 ? 1 : 0, other = axis == 2 ? 1 : 2;
+    Shape index{};
+    index[axis] = channel;
+    index[one] = k / shape_[other];
+    index[other] = k % shape_[other];
+    return static_cast<std::size_t>(Layout == Eigen::RowMajor
+                                        ? (index[0] * shape_[1] + index[1]) * shape_[2] + index[2]
+                                        : (index[2] * shape_[1] + index[1]) * shape_[0] + index[0]);
+  }
+
+  // call(device, x) returns a tensor; call(device, x, output) writes into a map apart from x, over x, or over dy.
+  template <class Call>
+  Values write(int how, Buffer& x, Buffer* dy, const Call& call) {
+    const Eigen::ThreadPoolDevice& device = device_of(threads_);
+    if (how % 3 == 0) {
+      const Tensor result = call(device, x.map());
+      return Values(result.data(), result.data() + result.size());
+    }
+    Buffer apart(Values(size(), std::numeric_limits<T>::quiet_NaN()), shape_, offset(2));
+    Buffer& output = how % 3 == 1 ? x : how % 2 != 0 && dy != nullptr ? *dy : apart;
+    call(device, x.map(), output.map());
+    return output.values();
+  }
+
+  State state() const {
+    const auto values = [](const auto& from) { return std::vector<Param>(from.data(), from.data() + from.size()); };
+    return {values(bn_.weight()),      values(bn_.bias()),      values(bn_.running_mean()), values(bn_.running_var()),
+            values(bn_.weight_grad()), values(bn_.bias_grad()), bn_.num_batches_tracked()};
+  }
+
+  // Whether a forward must throw.
+  bool refused(bool training) const {
+    return per_channel_ == 1 && (training || !bn_.options().track_running_stats()) &&
+           bn_.options().single_value() == SingleValue::error;
+  }
+  bool uses_batch(bool training) const {
+    if (!training && bn_.options().track_running_stats()) return false;
+    return per_channel_ != 1 || bn_.options().single_value() != SingleValue::use_running;
+  }
+
+  template <class Call>
+  void expect_refusal(const Call& call, const State& before) {
+    try {
+      call();
+    } catch (const std::logic_error&) {  // invalid_argument is one too
+      if (!(state() == before)) fail("a call that threw changed the layer");
+      return;
+    }
+    fail("a call that must throw did not");
+  }
+
+  // --- Against the exact results.
+
+  static double or_else(const std::vector<Param>& values, Index c, double otherwise) {
+    return values.empty() ? otherwise : static_cast<double>(values[static_cast<std::size_t>(c)]);
+  }
+
+  exact::Channel channel(Index c, const Values& x, const State& before, const Pass* pass) const {
+    exact::Channel result;
+    for (Index k = 0; k < per_channel_; ++k) {
+      result.x.push_back(static_cast<double>(x[at(c, k)]));
+      result.dy.push_back(static_cast<double>(dy_[at(c, k)]));
+    }
+    result.weight = or_else(before.weight, c, 1);
+    result.bias = or_else(before.bias, c, 0);
+    result.running_mean = or_else(pass ? pass->running_mean : before.running_mean, c, 0);
+    result.running_var = or_else(pass ? pass->running_var : before.running_var, c, 1);
+    result.epsilon = bn_.options().epsilon();
+    result.momentum = bn_.options().momentum().value_or(1 / static_cast<double>(before.batches + 1));
+    result.unbiased = bn_.options().running_variance() == batchnorm::Variance::unbiased;
+    return result;
+  }
+
+  // So many channels as the exact solution takes little time for, spread over all.
+  template <class Check>
+  void for_some_channels(const Check& check) const {
+    constexpr Index most_values = 1000;
+    const Index count = per_channel_ == 0 ? 0 : std::min(channels_, std::max<Index>(1, most_values / per_channel_));
+    for (Index i = 0; i < count; ++i) check(count == 1 ? channels_ / 2 : i * (channels_ - 1) / (count - 1));
+  }
+
+  static bool finite(const exact::Channel& channel) {
+    const auto all = [](const std::vector<double>& values) {
+      return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
+    };
+    return all(channel.x) && all(channel.dy) && std::isfinite(channel.running_mean) &&
+           std::isfinite(channel.running_var) && std::isfinite(channel.weight) && std::isfinite(channel.bias);
+  }
+
+  // Fails unless found is exact but for `promise` times the scale. Results beyond the type's range, and those that
+  // round to its denormal numbers, are left out.
+  void compare(const char* what, Index c, Index k, Param found, long double exact, long double scale) const {
+    constexpr auto most = static_cast<long double>(std::numeric_limits<Param>::max());
+    constexpr auto least = static_cast<long double>(std::numeric_limits<Param>::denorm_min());
+    const long double promise = std::is_same_v<Param, float> ? 1e-6L : 1e-13L;
+    if (!(scale < most / 4)) return;
+    const long double error = std::abs(static_cast<long double>(found) - exact);
+    if (error <= promise * scale + 4 * least) return;
+    char text[400];
+    std::snprintf(
+        text, sizeof(text),
+        "%s of channel %lld, value %lld: got %.17g, expected %.17Lg, off by %.3Lg of its scale\n%s, %s, shape "
+        "[%lld, %lld, %lld], axis %d, epsilon %g, %s, %s, %d elements off",
+        what, static_cast<long long>(c), static_cast<long long>(k), static_cast<double>(found), exact, error / scale,
+        std::is_same_v<T, float> ? "float" : "double", Layout == Eigen::RowMajor ? "RowMajor" : "ColMajor",
+        static_cast<long long>(shape_[0]), static_cast<long long>(shape_[1]), static_cast<long long>(shape_[2]), axis_,
+        bn_.options().epsilon(), bn_.is_training() ? "training" : "inference", threads_ ? "3 threads" : "1 thread",
+        misalignment_);
+    fail(text);
+  }
+
+  void check_forward(const State& before, const Values& y, bool batch, bool tracked) const {
+    const State after = state();
+    for_some_channels([&](Index c) {
+      exact::Channel input = channel(c, x_, before, nullptr);
+      input.batch_statistics = batch;
+      if (!finite(input)) return;
+      if (!batch && input.running_var + input.epsilon < 0) {
+        for (Index k = 0; k < per_channel_; ++k) {
+          if (!std::isnan(y[at(c, k)])) fail("a negative running variance gave a number");
+        }
+        return;
+      }
+      const exact::Result exact = exact::solve(input, 50);
+      const exact::Scales scales = exact::scales(input, exact);
+      // Running statistics far from x cancel against the bias.
+      const long double scale = scales.y + 2 * std::abs(static_cast<long double>(input.bias));
+      for (Index k = 0; k < per_channel_; ++k) {
+        compare("y", c, k, y[at(c, k)], exact.y[static_cast<std::size_t>(k)], scale);
+      }
+      if (!bn_.options().track_running_stats()) return;
+      const auto i = static_cast<std::size_t>(c);
+      if (tracked) {
+        const long double old = std::abs(static_cast<long double>(input.running_mean));
+        compare("running_mean", c, 0, after.running_mean[i], exact.running_mean, scales.running_mean + old);
+        compare("running_var", c, 0, after.running_var[i], exact.running_var,
+                scales.running_var + std::abs(static_cast<long double>(input.running_var)));
+      } else if (!same_bits(before.running_mean, after.running_mean) ||
+                 !same_bits(before.running_var, after.running_var)) {
+        fail("the running statistics changed without training");
+      }
+    });
+  }
+
+  void check_backward(const State& before, const Pass& pass, const Values& dx) const {
+    const State after = state();
+    for_some_channels([&](Index c) {
+      exact::Channel input = channel(c, pass.x, before, &pass);
+      input.batch_statistics = pass.batch_statistics;
+      if (!finite(input) || (!pass.batch_statistics && input.running_var + input.epsilon < 0)) return;
+      const exact::Result exact = exact::solve(input, 50);
+      long double largest = exact::scales(input, exact).dx, terms = 0, sum = 0;
+      for (const long double value : exact.dx) largest = std::max(largest, std::abs(value));
+      for (Index k = 0; k < per_channel_; ++k) {
+        compare("dx", c, k, dx[at(c, k)], exact.dx[static_cast<std::size_t>(k)], largest);
+        // x-hat, from y = x-hat weight + bias where weight is not 0, else its bound.
+        const auto dy = std::abs(static_cast<long double>(input.dy[static_cast<std::size_t>(k)]));
+        sum += dy;
+        terms +=
+            dy * (input.weight == 0 ? std::sqrt(static_cast<long double>(per_channel_))
+                                    : std::abs((exact.y[static_cast<std::size_t>(k)] - input.bias) / input.weight));
+      }
+      const auto i = static_cast<std::size_t>(c);
+      if (!after.weight_grad.empty()) {
+        const auto old = static_cast<long double>(before.weight_grad[i]);
+        compare("weight_grad", c, 0, after.weight_grad[i], old + exact.weight_grad, std::abs(old) + terms + sum);
+      }
+      if (!after.bias_grad.empty()) {
+        const auto old = static_cast<long double>(before.bias_grad[i]);
+        compare("bias_grad", c, 0, after.bias_grad[i], old + exact.bias_grad, std::abs(old) + sum);
+      }
+    });
+  }
+
+  Bytes& bytes_;
+  int axis_;
+  Index channels_;
+  Layer bn_;
+  std::vector<Recipe<T>> recipes_;
+  Shape shape_{};
+  Index per_channel_ = 0;
+  Values x_, dy_;
+  std::vector<Pass> passes_;
+  bool threads_ = false;
+  int misalignment_ = 0;
+};
+
+}  // namespace fuzz
+
+#endif  // BATCHNORM_TESTS_FUZZ_PLAY_IMPL_HPP
