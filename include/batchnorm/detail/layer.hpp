@@ -174,8 +174,8 @@ struct Layer {
         });
     for (Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
     for (Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));
-    std::swap(weight_grad, scratch.weight_grad);
-    std::swap(bias_grad, scratch.bias_grad);
+    exchange(weight_grad, scratch.weight_grad);
+    exchange(bias_grad, scratch.bias_grad);
   }
 
   // --- Per channel.
@@ -185,6 +185,12 @@ struct Layer {
 
   Statistics running_statistics(Index c) const {
     return {A(running_mean(c)), A(0), inverse_std(A(running_var(c)), options.epsilon())};
+  }
+
+  // Element by element: the user may keep pointers to the layer's own.
+  static void exchange(Vector& a, Vector& b) {
+    using std::swap;
+    for (Index c = 0; c < a.size(); ++c) swap(a(c), b(c));
   }
 
   static Param sum(const Param& a, const A& b) { return static_cast<Param>(A(a) + b); }
@@ -201,8 +207,8 @@ struct Layer {
         scratch.running_mean(c) = static_cast<Param>(moving_average(A(running_mean(c)), mean, momentum));
         scratch.running_var(c) = static_cast<Param>(moving_average(A(running_var(c)), variance, momentum));
       }
-      std::swap(running_mean, scratch.running_mean);
-      std::swap(running_var, scratch.running_var);
+      exchange(running_mean, scratch.running_mean);
+      exchange(running_var, scratch.running_var);
     }
     ++num_batches_tracked;
   }
