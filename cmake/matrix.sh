@@ -7,7 +7,7 @@
 #   bash cmake/matrix.sh quick                 one line of it: this machine's c++, C++20, headers and consumers only
 #
 # Each compiler builds and runs everything in C++17, and in C++20 and 23 what includes the headers: each header alone, the
-# consumers, the units of several instruction sets, the guide's code. Warnings are errors throughout. The table at the end is the result.
+# consumers, the units of several instruction sets. Warnings are errors throughout. The table at the end is the result.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
