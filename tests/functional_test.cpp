@@ -135,6 +135,39 @@ TEMPLATE_TEST_CASE_SIG("accumulate_moments gives the moments of each channel", "
   });
 }
 
+TEST_CASE("what the tensor's type takes from a mean when it is rounded is not lost") {
+  // Floats at 1e6 lie a sixteenth apart; the means are doubles between them, and the results what is left.
+  Eigen::Tensor<float, 2> x(3, 1), dy(3, 1), out(3, 1);
+  x.setConstant(1e6F);
+  const auto one = [](double value) {
+    Vector vector(1);
+    vector(0) = value;
+    return vector;
+  };
+  const auto is_close = [&out](double expected) {  // to a few roundings of float
+    for (Eigen::Index i = 0; i < 3; ++i) {
+      if (!(std::abs(static_cast<double>(out(i, 0)) - expected) <= 3e-7 * std::abs(expected))) return false;
+    }
+    return true;
+  };
+  batchnorm::normalize(x, 1, NormalizeCoefficients<double>{one(1e6 - 0.01), one(0.003), one(2), one(0)}, out);
+  CHECK(is_close((0.01 - 0.003) * 2));
+
+  dy.setConstant(0);
+  batchnorm::apply_gradients(x, dy, 1,
+                             GradientCoefficients<double>{one(0), one(1e6 - 0.01), one(0.003), one(5), one(2)}, out);
+  CHECK(is_close(-(0.01 - 0.003) * 5 * 2));
+
+  dy.setConstant(1);
+  batchnorm::apply_gradients(x, dy, 1, GradientCoefficients<double>{one(1 - 1e-9), one(0), one(0), one(0), one(2)},
+                             out);
+  CHECK(is_close(1e-9 * 2));
+
+  x.setConstant(1);
+  const auto sums = batchnorm::accumulate_gradients(x, dy, 1, one(1 - 1e-9), one(1e-10));
+  CHECK(std::abs(sums.dy_centered(0) - 3 * (1e-9 - 1e-10)) < 1e-15);  // an ulp of 1 for each value
+}
+
 TEST_CASE("the four primitives and the algebra between them make the layer") {
   const oracle::Geometry g{{4, 3, 6}, true, 1};
   Random random(62);
