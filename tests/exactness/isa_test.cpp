@@ -87,7 +87,6 @@ TEST_CASE(
     for (const auto& [type, difference] : all) {
       INFO(isa << ", " << name_of(type) << ": y " << difference.y << ", dx " << difference.dx << ", running "
                << difference.running);
-                  difference.running);
                   // A double's sums are as wide as itself: each level is within 1e-13 of the exact result, and so they
                   // are within 2e-13 of each other, 1801 ulps at most. The other types' sums are doubles, whose
                   // differences are far below.
