@@ -95,8 +95,14 @@ class Partition {
   /// cache what the first has read.
   bool fused() const { return fused_; }
 
-  /// How many elements ahead of a pass straight through memory to fetch: of a tensor that fits the cache, none.
-  Index ahead() const { return view_.size() * element_bytes_ < cached_bytes ? 0 : prefetch_bytes / element_bytes_; }
+  /// How many elements ahead of a pass that writes to fetch: of a tensor that fits the cache, none; of a panel of
+  /// columns, as many rows as make up the distance.
+  Index ahead() const {
+    if (view_.size() * element_bytes_ < cached_bytes) return 0;
+    if (!writes_by_columns(view_) || blocks_ == 1) return prefetch_bytes / element_bytes_;
+    const Index step = view_.channels * view_.inner;
+    return ceil_div(prefetch_bytes, ceil_div(step, blocks_) * element_bytes_) * step;
+  }
 
   /// How many elements after a block's the next one's lie, where the cache holds both; else 0.
   Index next_block() const {

@@ -71,18 +71,22 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
   });
   for_each_task(device, threads, partition.blocks(), [&](Index block) {
     const Tile whole = partition.tile(0, block);
-    for (Index c = whole.channel_begin; c < whole.channel_end; ++c) {
-      Index count = whole.values_per_channel();
-      for (Index slice = 1; slice < slices; ++slice) {
-        const Index more = partition.tile(slice, block).values_per_channel();
+    Index count = whole.values_per_channel();
+    for (Index slice = 1; slice < slices; ++slice) {
+      const Index more = partition.tile(slice, block).values_per_channel();
+      for (Index c = whole.channel_begin; c < whole.channel_end; ++c) {
         merge(sums[c], count, sums[slice * channels + c], more);
-        count += more;
       }
-      terms[c] = between(c, sums[c]);
+      count += more;
     }
+    for (Index c = whole.channel_begin; c < whole.channel_end; ++c) terms[c] = between(c, sums[c]);
   });
-  one_pass(device, threads, partition,
-           [&](const Tile& tile) { second(tile, terms + tile.channel_begin, partition.ahead()); });
+  // From the end, which the first pass has left in the cache.
+  for_each_task(device, threads, partition.tiles(), [&](Index task) {
+    const Index last = partition.tiles() - 1 - task;
+    const Tile tile = partition.tile(last / partition.blocks(), last % partition.blocks());
+    second(tile, terms + tile.channel_begin, partition.ahead());
+  });
 }
 
 }  // namespace detail
