@@ -87,13 +87,13 @@ TEST_CASE(
     for (const auto& [type, difference] : all) {
       INFO(isa << ", " << name_of(type) << ": y " << difference.y << ", dx " << difference.dx << ", running "
                << difference.running);
-                  // A double's sums are as wide as itself: each level is within 1e-13 of the exact result, and so they
-                  // are within 2e-13 of each other, 1801 ulps at most. The other types' sums are doubles, whose
-                  // differences are far below.
-                  const bool wide = type == Scalar::float64;
-                  CHECK(difference.y <= (wide ? 1801 : 2));
-                  CHECK(difference.dx <= (wide ? 1801 : 2));
-                  CHECK(difference.running <= (wide ? 1801 : 1));
+      // A double's sums are as wide as itself: each level is within 1e-13 of the exact result, and so they
+      // are within 2e-13 of each other, 1801 ulps at most. The other types' sums are doubles, whose
+      // differences are far below.
+      const bool wide = type == Scalar::float64;
+      CHECK(difference.y <= (wide ? 1801 : 2));
+      CHECK(difference.dx <= (wide ? 1801 : 2));
+      CHECK(difference.running <= (wide ? 1801 : 1));
     }
   }
 }
