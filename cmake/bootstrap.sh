@@ -45,7 +45,7 @@ case $preset in
   asan | tsan) needs+=(catch2 libboost-dev) ;;
   bench) needs+=(libbenchmark-dev python3:python3) ;;
   fuzz) needs+=(clang:clang++ libclang-rt-dev libboost-dev) ;;
-  docs) needs+=(doxygen:doxygen graphviz:dot) ;;
+  docs) needs+=(doxygen:doxygen) ;;
 esac
 
 if command -v apt-get >/dev/null; then
