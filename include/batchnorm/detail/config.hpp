@@ -11,7 +11,8 @@
 #endif
 
 // GNU vector types, the target attribute and inline assembly: GCC and Clang (not clang-cl, which follows MSVC's ABI).
-#if defined(__GNUC__) && !defined(_MSC_VER)
+// With BATCHNORM_PORTABLE defined they too get what every other compiler gets, plain loops.
+#if defined(__GNUC__) && !defined(_MSC_VER) && !defined(BATCHNORM_PORTABLE)
 #define BATCHNORM_GNU 1
 #define BATCHNORM_ALWAYS_INLINE inline __attribute__((always_inline))
 #define BATCHNORM_INLINE_LAMBDA __attribute__((always_inline))
@@ -69,7 +70,9 @@
 // Two units compiled with different flags have different code for the same inline functions, and the linker keeps one
 // of them: a unit built with -mavx2 could so hand its AVX2 code to one that runs on an older processor. The name of an
 // inline namespace tells them apart by version, instruction set and exceptions.
-#if defined(__AVX512F__)
+#if defined(BATCHNORM_PORTABLE)
+#define BATCHNORM_ABI_ISA _portable
+#elif defined(__AVX512F__)
 #define BATCHNORM_ABI_ISA _avx512
 #elif defined(__AVX2__) && defined(__FMA__)
 #define BATCHNORM_ABI_ISA _avx2_fma
