@@ -169,7 +169,7 @@ TEMPLATE_TEST_CASE("random shapes, of few and many samples, channels and values 
   }
 }
 
-TEMPLATE_TEST_CASE("tensors larger than a cache agree with the oracle", "", float, double) {
+TEMPLATE_TEST_CASE("tensors larger than a cache agree with the oracle", "[large]", float, double) {
   CHECK(duel_over<TestType>({{2, 3, 50001}, true, 1}, 3, 9) == "");    // long rows
   CHECK(duel_over<TestType>({{300, 3, 301}, true, 1}, 3, 9) == "");    // rows that share a slice
   CHECK(duel_over<TestType>({{5003, 2, 17}, true, 1}, 2, 9) == "");    // many short rows
@@ -178,7 +178,7 @@ TEMPLATE_TEST_CASE("tensors larger than a cache agree with the oracle", "", floa
   CHECK(duel_over<TestType>({{60007, 3}, false, 1}, 3, 9) == "");      // each channel in one piece
 }
 
-TEMPLATE_TEST_CASE("tensors so large that results go past the cache agree with the oracle", "", float, double) {
+TEMPLATE_TEST_CASE("tensors so large that results go past the cache agree with the oracle", "[large]", float, double) {
   // More than 8 MiB of float.
   for (const auto& geometry : {oracle::Geometry{{7, 3, 100003}, true, 1}, oracle::Geometry{{60001, 37}, true, 1},
                                oracle::Geometry{{9001, 12, 20}, true, 1}}) {

@@ -93,7 +93,7 @@ std::vector<oracle::Geometry> shapes(bool row_major) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE_SIG("the same bits with 1, 2, 3, 4 and 7 threads as without any", "",
+TEMPLATE_TEST_CASE_SIG("the same bits with 1, 2, 3, 4 and 7 threads as without any", "[large]",
                        ((typename T, int Layout), T, Layout), (float, Eigen::RowMajor), (double, Eigen::ColMajor)) {
   std::vector<std::unique_ptr<Threads>> pools;
   for (const int count : {1, 2, 3, 4, 7}) pools.push_back(std::make_unique<Threads>(count));
@@ -107,7 +107,7 @@ TEMPLATE_TEST_CASE_SIG("the same bits with 1, 2, 3, 4 and 7 threads as without a
   }
 }
 
-TEST_CASE("results so large that they go past the cache have the same bits with any number of threads") {
+TEST_CASE("results so large that they go past the cache have the same bits with any number of threads", "[large]") {
   Threads two(2), five(5);
   // More than 8 MiB of float.
   for (const auto& geometry : {oracle::Geometry{{7, 3, 100003}, true, 1}, oracle::Geometry{{60001, 1, 37}, true, 2}}) {
