@@ -288,18 +288,15 @@ TEMPLATE_TEST_CASE("a constant channel normalizes to its bias exactly, whatever 
 }
 
 TEMPLATE_TEST_CASE("a mean far larger than the deviation costs no digits", "", float, double) {
-  // At a mean of 1e6, weight_grad in double is promised to 1e-9 only: its sum cancels the mean.
-  auto tolerances = promised<TestType>();
-  if (std::is_same_v<TestType, double>) tolerances.weight_grad = 1e-9L;
   for (const double deviation : {1.0, 0.01}) {
     for (const double mean : {1e4, 1e6, -1e6}) {
-      for (const bool channels_last : {false, true}) {
-        const oracle::Geometry geometry{channels_last ? oracle::Extents{3, 401, 2} : oracle::Extents{3, 2, 401}, true,
-                                        channels_last ? 2 : 1};
+      for (const auto& geometry : {oracle::Geometry{{3, 2, 401}, true, 1}, oracle::Geometry{{3, 401, 2}, true, 2},
+                                   oracle::Geometry{{3, 1500, 17}, true, 1}, oracle::Geometry{{21, 1500}, true, 1}}) {
         Random random(13);
-        auto x = random.vector<TestType>(static_cast<std::size_t>(geometry.size()), mean - deviation * 1.7,
-                                         mean + deviation * 1.7);
-        Duel<TestType> duel(geometry, BatchNormOptions(2).channel_axis(geometry.axis).momentum(1.0), tolerances);
+        const auto x = random.vector<TestType>(static_cast<std::size_t>(geometry.size()), mean - deviation * 1.7,
+                                               mean + deviation * 1.7);
+        const auto options = BatchNormOptions(geometry.channels()).channel_axis(geometry.axis).momentum(1.0);
+        Duel<TestType> duel(geometry, options);
         duel.forward(x);
         duel.backward(x, random.vector<TestType>(x.size(), -1, 1));
         duel.train(false);
