@@ -29,7 +29,7 @@ struct ApplyGradients {
     Rounded<C> rounded[max_columns];
     bool any_extra = false;
     for (Index c = 0; c < tile.channels(); ++c) {
-      rounded[c] = round<C>(terms[c]);
+      rounded[c] = round<T, C>(terms[c]);
       any_extra = any_extra || !(rounded[c].projection.extra == C(1) && rounded[c].scale.extra == C(1));
     }
 
@@ -89,12 +89,13 @@ struct ApplyGradients {
     Factors<C> projection, scale;
   };
 
-  template <class C, class A>
+  template <class T, class C, class A>
   static BATCHNORM_ALWAYS_INLINE Rounded<C> round(const GradientTerms<A>& terms) {
-    const C mean_dy = static_cast<C>(terms.mean_dy), mean = static_cast<C>(terms.mean);
+    const C mean_dy = coefficient<T>(static_cast<C>(terms.mean_dy)), mean = coefficient<T>(static_cast<C>(terms.mean));
     const A mean_rest = (terms.mean - A(mean)) + terms.mean_residual;
     const A rest = mean_rest * terms.projection - (terms.mean_dy - A(mean_dy));
-    return {mean_dy, mean, static_cast<C>(rest), factors<C>(terms.projection), factors<C>(terms.scale)};
+    return {mean_dy, mean, coefficient<T>(static_cast<C>(rest)), factors<C>(coefficient<T>(terms.projection)),
+            factors<C>(coefficient<T>(terms.scale))};
   }
 };
 

@@ -29,7 +29,7 @@ struct Normalize {
     Rounded<C> rounded[max_columns];
     bool any_extra = false;
     for (Index c = 0; c < tile.channels(); ++c) {
-      rounded[c] = round<C>(terms[c]);
+      rounded[c] = round<T, C>(terms[c]);
       any_extra = any_extra || !(rounded[c].scale.extra == C(1));
     }
 
@@ -79,11 +79,12 @@ struct Normalize {
     Factors<C> scale;
   };
 
-  template <class C, class A>
+  template <class T, class C, class A>
   static BATCHNORM_ALWAYS_INLINE Rounded<C> round(const NormalizeTerms<A>& terms) {
-    const C mean = static_cast<C>(terms.mean);
+    const C mean = coefficient<T>(static_cast<C>(terms.mean));
     const A rest = (terms.mean - A(mean)) + terms.mean_residual;
-    return {mean, static_cast<C>(terms.shift - rest * terms.scale), factors<C>(terms.scale)};
+    return {mean, coefficient<T>(static_cast<C>(terms.shift - rest * terms.scale)),
+            factors<C>(coefficient<T>(terms.scale))};
   }
 };
 

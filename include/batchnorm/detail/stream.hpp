@@ -4,7 +4,7 @@
 #ifndef BATCHNORM_DETAIL_STREAM_HPP
 #define BATCHNORM_DETAIL_STREAM_HPP
 
-#include "batchnorm/detail/simd.hpp"
+#include "batchnorm/detail/memory.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {

@@ -103,6 +103,15 @@ BATCHNORM_ALWAYS_INLINE void transform(T* y, Index n, Index period, bool streame
   if (overlap && ragged) store(y + n - N, last);
 }
 
+/// A coefficient for tensors of T: as it is, but NaN without digits that a 16-bit T has not.
+template <class T, class C>
+BATCHNORM_ALWAYS_INLINE C coefficient(const C& value) {
+  if constexpr (is_16_bit<T>) {
+    if (value != value) return std::numeric_limits<C>::quiet_NaN();
+  }
+  return value;
+}
+
 /// A factor as the product of two. `extra` is 1 unless the factor is outside of the normal range of C, where a single C
 /// would lose its digits or overflow; it multiplies first, where a 1 changes no bit.
 template <class C>

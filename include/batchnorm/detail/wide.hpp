@@ -3,7 +3,7 @@
 #ifndef BATCHNORM_DETAIL_WIDE_HPP
 #define BATCHNORM_DETAIL_WIDE_HPP
 
-#include "batchnorm/detail/simd.hpp"
+#include "batchnorm/detail/memory.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {

@@ -1,0 +1,188 @@
+// Packs to and from memory, converted to and from the tensor's scalar type.
+
+#ifndef BATCHNORM_DETAIL_MEMORY_HPP
+#define BATCHNORM_DETAIL_MEMORY_HPP
+
+#include "batchnorm/detail/simd.hpp"
+
+// GCC 12 converts vectors of eight half by half, where one instruction does it.
+#if BATCHNORM_X86_ASSEMBLY && !defined(__clang__)
+#define BATCHNORM_GCC_ASSEMBLY 1
+#else
+#define BATCHNORM_GCC_ASSEMBLY 0
+#endif
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// Asks for the cache line of an address that need not be anyone's.
+template <class T>
+BATCHNORM_ALWAYS_INLINE void prefetch(const T* address) {
+#if BATCHNORM_GNU
+  __builtin_prefetch(address, 0, 2);
+#else
+  static_cast<void>(address);
+#endif
+}
+
+#if BATCHNORM_GNU
+
+/// Vectors of N numbers of each type, and the conversions between them. Packs of four and more are only for processors
+/// that convert Eigen::half by an instruction.
+template <int N>
+struct Vectors {
+  // In structs, as in VectorPack, for the sake of functions that return them.
+  using Doubles = VectorPack<double, N>;
+  using Floats = VectorPack<float, N>;
+  using Bits = VectorPack<std::uint16_t, N>;
+  using Words = typename vector_of<std::uint32_t, N>::type;
+  using BitsMemory = typename vector_of<std::uint16_t, N>::memory;
+  using FloatsMemory = typename vector_of<float, N>::memory;
+
+  static BATCHNORM_ALWAYS_INLINE Doubles doubles(const Floats& floats) {
+#if BATCHNORM_GCC_ASSEMBLY
+    if constexpr (N == 8) {
+      Doubles result;
+      asm("vcvtps2pd %1, %0" : "=v"(result.v) : "v"(floats.v));
+      return result;
+    }
+#endif
+    return {__builtin_convertvector(floats.v, typename Doubles::Vector)};
+  }
+
+  static BATCHNORM_ALWAYS_INLINE Doubles doubles(const float* from) {
+    const auto& memory = *reinterpret_cast<const FloatsMemory*>(from);
+#if BATCHNORM_GCC_ASSEMBLY
+    if constexpr (N == 8) {
+      Doubles result;
+      asm("vcvtps2pd %1, %0" : "=v"(result.v) : "m"(memory));
+      return result;
+    }
+#endif
+    return {__builtin_convertvector(memory, typename Doubles::Vector)};
+  }
+
+  static BATCHNORM_ALWAYS_INLINE Doubles doubles(const Eigen::bfloat16* from) {
+    const auto& memory = *reinterpret_cast<const BitsMemory*>(from);
+    Words words;
+#if BATCHNORM_GCC_ASSEMBLY
+    if constexpr (N == 8) {
+      asm("vpmovzxwd %1, %0" : "=v"(words) : "m"(memory));
+      return doubles(Floats{reinterpret_cast<typename Floats::Vector>(words << 16)});
+    }
+#endif
+    words = __builtin_convertvector(memory, Words);
+    return doubles(Floats{reinterpret_cast<typename Floats::Vector>(words << 16)});
+  }
+
+  static BATCHNORM_ALWAYS_INLINE Doubles doubles(const Eigen::half* from) {
+    Floats floats{};
+#if BATCHNORM_X86_ASSEMBLY
+    if constexpr (N >= 4) {
+#ifdef __clang__
+      using Memory = typename vector_of<__fp16, N>::memory;
+      floats.v = __builtin_convertvector(*reinterpret_cast<const Memory*>(from), typename Floats::Vector);
+#else
+      asm("vcvtph2ps %1, %0" : "=v"(floats.v) : "m"(*reinterpret_cast<const BitsMemory*>(from)));
+#endif
+      return doubles(floats);
+    }
+#endif
+    for (int i = 0; i < N; ++i) floats.v[i] = static_cast<float>(from[i]);
+    return doubles(floats);
+  }
+
+  static BATCHNORM_ALWAYS_INLINE Floats floats(const Doubles& doubles) {
+#if BATCHNORM_GCC_ASSEMBLY
+    if constexpr (N == 8) {
+      Floats result;
+      asm("vcvtpd2ps %1, %0" : "=v"(result.v) : "v"(doubles.v));
+      return result;
+    }
+#endif
+    return {__builtin_convertvector(doubles.v, typename Floats::Vector)};
+  }
+
+  /// Rounded to nearest even. A NaN stays one if it has no digits beyond those of T, as all have that come of T's own
+  /// or of arithmetic.
+  static BATCHNORM_ALWAYS_INLINE Bits bits(const Floats& floats, Eigen::bfloat16) {
+    const Words words = reinterpret_cast<Words>(floats.v);
+    const Words result = (words + 0x7fff + ((words >> 16) & 1)) >> 16;
+#if BATCHNORM_GCC_ASSEMBLY
+    if constexpr (N == 8) {
+      Bits narrow;
+      asm("vpmovdw %1, %0" : "=v"(narrow.v) : "v"(result));
+      return narrow;
+    }
+#endif
+    return {__builtin_convertvector(result, typename Bits::Vector)};
+  }
+
+  static BATCHNORM_ALWAYS_INLINE Bits bits(const Floats& floats, Eigen::half) {
+    Bits result{};
+#if BATCHNORM_X86_ASSEMBLY
+    if constexpr (N >= 4) {
+#ifdef __clang__
+      using Type = typename vector_of<__fp16, N>::type;
+      result.v = reinterpret_cast<typename Bits::Vector>(__builtin_convertvector(floats.v, Type));
+#else
+      typename vector_of<std::uint16_t, 8>::type all;
+      asm("vcvtps2ph $0, %1, %0" : "=v"(all) : "v"(floats.v));
+      std::memcpy(&result, &all, sizeof(result));
+#endif
+      return result;
+    }
+#endif
+    for (int i = 0; i < N; ++i) result.v[i] = Eigen::half(floats.v[i]).x;
+    return result;
+  }
+};
+
+/// What is written of a pack to memory of T.
+template <class T, class P>
+BATCHNORM_ALWAYS_INLINE auto stored(const P& value) {
+  if constexpr (is_16_bit<T>) {
+    using V = Vectors<P::size>;
+    return V::bits(V::floats(value), T());
+  } else {
+    return VectorPack<T, P::size>{value.v};
+  }
+}
+
+#endif  // BATCHNORM_GNU
+
+/// P::size elements from memory that is aligned for one of them, converted to P's scalar.
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE P load(const T* from) {
+  if constexpr (!is_register<P>) {
+    P result;
+    for (int i = 0; i < P::size; ++i) result.v[i] = convert<typename P::Scalar>(from[i]);
+    return result;
+  } else {
+#if BATCHNORM_GNU
+    if constexpr (std::is_same_v<T, typename P::Scalar>) {
+      return {{*reinterpret_cast<const typename P::Memory*>(from)}};
+    } else {
+      return {Vectors<P::size>::doubles(from)};
+    }
+#endif
+  }
+}
+
+/// Stores a pack to memory that is aligned for one element, converted to its type.
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE void store(T* to, const P& value) {
+  if constexpr (!is_register<P>) {
+    for (int i = 0; i < P::size; ++i) to[i] = convert<T>(value.v[i]);
+  } else {
+#if BATCHNORM_GNU
+    const auto result = stored<T>(value);
+    *reinterpret_cast<typename decltype(stored<T>(value))::Memory*>(to) = result.v;
+#endif
+  }
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_MEMORY_HPP
