@@ -133,6 +133,19 @@ std::vector<DataSet> data_sets(Scalar type) {
     without_epsilon(channel, c);
     for (auto& v : channel.dy) v *= 1e-9;  // or dx would overflow
   });
+  // Coefficients of y and dx beyond float's range, and below it.
+  sets.add(
+      "a 64th of denormals, epsilon 0",
+      [=](Random& random, int, int) { return (2 * random.uniform() - 1) * smallest / 64; },
+      [=](exact::Channel& channel, int c) {
+        without_epsilon(channel, c);
+        for (auto& v : channel.dy) v *= 1e-9;
+      });
+  sets.add("3e37, weight 1e-4", normal(0, 3e37), [](exact::Channel& channel, int) {
+    channel.weight *= 1e-4;
+    channel.bias *= 1e-4;
+    for (auto& v : channel.dy) v *= 1e10;  // or dx would be denormal
+  });
   sets.add("1e-20, epsilon 0", normal(0, 1e-20), without_epsilon);
   sets.add("1e15", normal(0, 1e15));
   sets.add("1e18", normal(0, 1e18));
@@ -207,7 +220,7 @@ std::vector<Regime> regimes(std::int64_t values_per_channel) {
       {"N,C,H,W 2x1", 784, 19, 2},
       {"N,H,W,C", 1568, 40, 1},
       {"N,H,W,C, 3 channels", 1568, 3, 1},
-      {"N,H,W,C, 520 channels", 1568, 520, 1},
+      {"N,H,W,C, 130 channels", 1568, 130, 1},
       {"N,C ColMajor", 1, 11, 1568, true},
       {"ColMajor 28,C,56", 56, 9, 28, true},
       {"ColMajor C first", 1568, 21, 1, true},

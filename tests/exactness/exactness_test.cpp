@@ -26,7 +26,7 @@ Errors promised(Scalar type) {
 // Doubles whose squares are below double's range count as equal: without an epsilon, their x-hat is 0. Float has no
 // such values, its sums being doubles.
 bool beyond_promise(Scalar type, const DataSet& set) {
-  return type == Scalar::float64 && set.name == "denormals, epsilon 0";
+  return type == Scalar::float64 && set.name.find("denormals, epsilon 0") != std::string::npos;
 }
 
 const std::vector<Solved>& solved_sets(Scalar type) {
@@ -98,6 +98,9 @@ TEST_CASE("channels of every data set side by side are as exact as apart") {
         check(type, together, regime);
         check(type, together, regime, 3);
       }
+      // More channels than a block of any kind has.
+      check(type, together, {"N,H,W,C, 1100 channels", 1568, 1100, 1});
+      check(type, together, {"N,C,H,W 7x7, 1100 channels", 32, 1100, 49});
     }
   }
 }

@@ -33,7 +33,7 @@ Problem mixed_problem(Scalar type, const Regime& regime) {
     state = state * 6364136223846793005U + 1442695040888963407U;
     return static_cast<double>(state >> 11) * 0x1p-53;
   };
-  const double tiny = type == Scalar::float16 ? 1e-6 : 1e-36, huge = type == Scalar::float16 ? 3e4 : 1e36;
+  const double tiny = type == Scalar::float16 ? 1e-6 : 1e-40, huge = type == Scalar::float16 ? 3e4 : 1e37;
   const double means[] = {0, 3, -100, 0, 0, 0.5, 7}, deviations[] = {1, 2, 0.5, tiny, huge, 0, 1e-3};
   for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
     exact::Channel& channel = kinds[kind];
@@ -46,7 +46,7 @@ Problem mixed_problem(Scalar type, const Regime& regime) {
     channel.bias = static_cast<double>(kind) - 2.5;
     channel.running_mean = means[kind];
     channel.running_var = 1 + deviations[kind];
-    if (kind == 3) channel.weight = 1e-4;
+    if (kind == 3 || kind == 4) channel.weight = 1e-4;
   }
   for (auto& channel : kinds) {
     for (auto* v : {&channel.weight, &channel.bias, &channel.running_mean, &channel.running_var}) {

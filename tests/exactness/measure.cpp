@@ -16,8 +16,10 @@ void take(double& largest_error, Scalar type, double found, long double exact, l
     if (!(std::isinf(found) && (found > 0) == (exact > 0))) largest_error = infinity;
     return;
   }
+  // To round once to the type's smallest numbers is no error of ours.
   const long double difference = std::abs(static_cast<long double>(found) - exact);
-  const double error = difference == 0 ? 0 : static_cast<double>(difference / scale);
+  const double error =
+      difference <= static_cast<long double>(ulp(type, 0)) / 2 ? 0 : static_cast<double>(difference / scale);
   if (!(error <= largest_error)) largest_error = std::isnan(error) ? infinity : error;
 }
 
