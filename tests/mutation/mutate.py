@@ -168,7 +168,7 @@ def main():
     parser.add_argument("--only", default="", help="a regular expression for the paths to change")
     parser.add_argument("--allowed", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--flags", default="-O0", help="of the compiler")
+    parser.add_argument("--flags", default="-O1", help="of the compiler")
     parser.add_argument("--list", action="store_true", help="show the mutants and stop")
     options = parser.parse_args()
 
