@@ -202,7 +202,7 @@ struct Layer {
       const A momentum =
           options.momentum() ? A(*options.momentum()) : A(A(1) / A(static_cast<double>(num_batches_tracked + 1)));
       for (Index c = 0; c < channels(); ++c) {
-        const A mean = scratch.saved.mean()(c) + scratch.saved.mean_residual()(c);
+        const A mean = scratch.saved.mean()(c);
         const A variance = variance_of(A(scratch.M2(c)), n, options.running_variance());
         scratch.running_mean(c) = static_cast<Param>(moving_average(A(running_mean(c)), mean, momentum));
         scratch.running_var(c) = static_cast<Param>(moving_average(A(running_var(c)), variance, momentum));

@@ -51,7 +51,7 @@ struct Vectors {
   }
 
   static BATCHNORM_ALWAYS_INLINE Doubles doubles(const float* from) {
-    const auto& memory = *reinterpret_cast<const FloatsMemory*>(from);
+    const FloatsMemory& memory = *reinterpret_cast<const FloatsMemory*>(from);
 #if BATCHNORM_GCC_ASSEMBLY
     if constexpr (N == 8) {
       Doubles result;
@@ -63,7 +63,7 @@ struct Vectors {
   }
 
   static BATCHNORM_ALWAYS_INLINE Doubles doubles(const Eigen::bfloat16* from) {
-    const auto& memory = *reinterpret_cast<const BitsMemory*>(from);
+    const BitsMemory& memory = *reinterpret_cast<const BitsMemory*>(from);
     Words words;
 #if BATCHNORM_GCC_ASSEMBLY
     if constexpr (N == 8) {
