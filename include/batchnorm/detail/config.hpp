@@ -14,11 +14,15 @@
 // With BATCHNORM_PORTABLE defined they too get what every other compiler gets, plain loops.
 #if defined(__GNUC__) && !defined(_MSC_VER) && !defined(BATCHNORM_PORTABLE)
 #define BATCHNORM_GNU 1
+#else
+#define BATCHNORM_GNU 0
+#endif
+
+#if defined(__GNUC__)
 #define BATCHNORM_ALWAYS_INLINE inline __attribute__((always_inline))
 #define BATCHNORM_INLINE_LAMBDA __attribute__((always_inline))
 #define BATCHNORM_NOINLINE __attribute__((noinline))
 #else
-#define BATCHNORM_GNU 0
 #define BATCHNORM_ALWAYS_INLINE inline
 #define BATCHNORM_INLINE_LAMBDA
 #define BATCHNORM_NOINLINE
