@@ -35,7 +35,7 @@ SPEED_ONLY = [
     (r"_bytes\b.* = |slice_values|outer_a_slice|narrow_step|constexpr Index large", "sizes of pieces of work"),
     (r"return \{!in_place", "what goes past the cache and what is fetched ahead"),
     (r"prefetch|\bahead\b|\bjump\b|just_read", "what is fetched ahead"),
-    (r"row_channels = |threads == 1\) return", "sizes of pieces of work"),
+    (r"row_channels = |max_columns = |threads == 1\) return", "sizes of pieces of work"),
     (r"_by_columns\(const View& view\) \{", "which of two ways to walk"),
     (r"\bfused_?\b|unit_?\b|\bwanted\b|\bIndex block = |^ +block = |blocks_ = ceil_div|const Index cached",
      "blocks, which follow the threads and the cache"),
