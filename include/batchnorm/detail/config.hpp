@@ -73,11 +73,15 @@
 
 // Two units compiled with different flags have different code for the same inline functions, and the linker keeps one
 // of them: a unit built with -mavx2 could so hand its AVX2 code to one that runs on an older processor. The name of an
-// inline namespace tells them apart by version, instruction set and exceptions.
+// inline namespace tells them apart by version, instruction set, exceptions and -ffast-math.
 #if defined(BATCHNORM_PORTABLE)
 #define BATCHNORM_ABI_ISA _portable
-#elif defined(__AVX512F__)
+#elif defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__F16C__)
 #define BATCHNORM_ABI_ISA _avx512
+#elif defined(__AVX512F__)
+#define BATCHNORM_ABI_ISA _avx512f
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define BATCHNORM_ABI_ISA _avx2_fma_f16c
 #elif defined(__AVX2__) && defined(__FMA__)
 #define BATCHNORM_ABI_ISA _avx2_fma
 #elif defined(__AVX2__)
@@ -94,8 +98,12 @@
 #define BATCHNORM_ABI_ISA _base
 #endif
 
-#if BATCHNORM_EXCEPTIONS
+#if BATCHNORM_EXCEPTIONS && defined(__FAST_MATH__)
+#define BATCHNORM_ABI_EXCEPTIONS _fast
+#elif BATCHNORM_EXCEPTIONS
 #define BATCHNORM_ABI_EXCEPTIONS
+#elif defined(__FAST_MATH__)
+#define BATCHNORM_ABI_EXCEPTIONS _noexcept_fast
 #else
 #define BATCHNORM_ABI_EXCEPTIONS _noexcept
 #endif
