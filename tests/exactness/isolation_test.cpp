@@ -21,6 +21,7 @@ std::vector<Regime> small_regimes() {
       {"N,H,W,C", 1568, 40, 1},      {"N,H,W,C, 3 channels", 1568, 3, 1},
       {"N,C", 60, 600, 1},           {"N,C ColMajor", 1, 11, 1568, true},
       {"long rows", 2, 3, 40000},    {"many rows", 40000, 5, 1},
+      {"many samples", 100, 3, 784},
   };
 }
 
