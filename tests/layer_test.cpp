@@ -308,6 +308,22 @@ TEMPLATE_TEST_CASE("a mean far larger than the deviation costs no digits", "", f
   }
 }
 
+TEMPLATE_TEST_CASE("a first value far from all others of its channel costs no digits", "", float, double) {
+  for (const auto& geometry : {oracle::Geometry{{20000, 5}, true, 1}, oracle::Geometry{{2, 3, 20001}, true, 1},
+                               oracle::Geometry{{20000, 3}, false, 1}}) {
+    Random random(18);
+    auto x = random.tensor<TestType>(geometry);
+    std::vector<bool> seen(static_cast<std::size_t>(geometry.channels()), false);
+    oracle::for_each_element(geometry, [&](std::size_t c, std::size_t i) {
+      if (!seen[c]) x[i] = TestType(1e6) + static_cast<TestType>(c), seen[c] = true;
+    });
+    Duel<TestType> duel(geometry, geometry.channels());
+    duel.forward(x);
+    duel.backward(x, random.vector<TestType>(x.size(), -1, 1));
+    CHECK(duel.complaint() == "");
+  }
+}
+
 TEST_CASE("values whose squares overflow or vanish in float are normalized all the same") {
   for (const float magnitude : {1e30F, 3e19F, 1e15F, 1e-20F, 1e-30F}) {
     for (const bool channels_last : {false, true}) {

@@ -107,6 +107,23 @@ TEMPLATE_TEST_CASE_SIG("the same bits with 1, 2, 3, 4 and 7 threads as without a
   }
 }
 
+TEST_CASE("sums that had to be taken anew have the same bits with any number of threads") {
+  // The first value of every channel lies far from the rest, which makes it a bad origin for a sum of doubles.
+  Threads two(2), seven(7);
+  for (const auto& geometry : {oracle::Geometry{{3, 2, 170001}, true, 1}, oracle::Geometry{{170001, 3, 2}, true, 1},
+                               oracle::Geometry{{900, 3, 370}, true, 1}}) {
+    Data<double> data(geometry);
+    std::vector<bool> seen(static_cast<std::size_t>(geometry.channels()), false);
+    oracle::for_each_element(geometry, [&](std::size_t c, std::size_t i) {
+      if (!seen[c]) data.x[i] = 1e5, seen[c] = true;
+    });
+    const auto expected = results_on<double, Eigen::RowMajor>(Eigen::DefaultDevice(), data);
+    INFO(geometry);
+    CHECK((results_on<double, Eigen::RowMajor>(two.device, data) == expected));
+    CHECK((results_on<double, Eigen::RowMajor>(seven.device, data) == expected));
+  }
+}
+
 TEST_CASE("results so large that they go past the cache have the same bits with any number of threads", "[large]") {
   Threads two(2), five(5);
   // More than 8 MiB of float.
