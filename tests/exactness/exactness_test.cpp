@@ -98,6 +98,7 @@ TEST_CASE("channels of every data set side by side are as exact as apart") {
         check(type, together, regime);
         check(type, together, regime, 3);
       }
+      if (epsilon == 0) continue;
       // More channels than a block of any kind has.
       check(type, together, {"N,H,W,C, 1100 channels", 1568, 1100, 1});
       check(type, together, {"N,C,H,W 7x7, 1100 channels", 32, 1100, 49});

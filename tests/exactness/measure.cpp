@@ -9,25 +9,32 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-void take(double& largest_error, Scalar type, double found, long double exact, long double scale) {
-  // Beyond the type's range infinity is the right answer.
-  const double beyond = largest(type) + ulp(type, largest(type)) / 2;
-  if (std::abs(exact) >= static_cast<long double>(beyond)) {
+// What to a type is beyond its range, and what is lost by rounding once to its smallest numbers, which is no error of
+// ours.
+struct Limits {
+  long double beyond, lost;
+
+  explicit Limits(Scalar type)
+      : beyond(static_cast<long double>(largest(type)) + static_cast<long double>(ulp(type, largest(type))) / 2),
+        lost(static_cast<long double>(ulp(type, 0)) / 2) {}
+};
+
+void take(double& largest_error, const Limits& limits, double found, long double exact, long double scale) {
+  if (std::abs(exact) >= limits.beyond) {
     if (!(std::isinf(found) && (found > 0) == (exact > 0))) largest_error = infinity;
     return;
   }
-  // To round once to the type's smallest numbers is no error of ours.
   const long double difference = std::abs(static_cast<long double>(found) - exact);
-  const double error =
-      difference <= static_cast<long double>(ulp(type, 0)) / 2 ? 0 : static_cast<double>(difference / scale);
+  const double error = difference <= limits.lost ? 0 : static_cast<double>(difference / scale);
   if (!(error <= largest_error)) largest_error = std::isnan(error) ? infinity : error;
 }
 
-void take_ulps(double& largest_error, Scalar type, double found, long double exact, long double slack) {
-  const long double difference = std::abs(static_cast<long double>(found) - exact);
-  const bool negligible = difference <= slack;
-  take(largest_error, type, found, negligible ? static_cast<long double>(found) : exact,
-       static_cast<long double>(ulp(type, static_cast<double>(exact))));
+void take_ulps(double& largest_error, Scalar type, const Limits& limits, double found, long double exact,
+               long double slack) {
+  const bool negligible = std::abs(static_cast<long double>(found) - exact) <= slack;
+  if (!negligible) {
+    take(largest_error, limits, found, exact, static_cast<long double>(ulp(type, static_cast<double>(exact))));
+  }
 }
 
 }  // namespace
@@ -61,7 +68,7 @@ void Solved::append(const Solved& other) {
 }
 
 Errors errors(Scalar type, const Solved& solved, const Regime& regime, const Outcome& outcome) {
-  const Scalar param = param_of(type);
+  const Limits limits(type), param(param_of(type));
   long double weight_grads = 0, bias_grads = 0;
   for (const auto& result : solved.results) {
     weight_grads = std::max(weight_grads, std::abs(result.weight_grad));
@@ -81,11 +88,11 @@ Errors errors(Scalar type, const Solved& solved, const Regime& regime, const Out
       const long double y = exact.y[static_cast<std::size_t>(k)], dx = exact.dx[static_cast<std::size_t>(k)];
       if (is_16_bit(type)) {
         // In ulps, less what the computation in double may lose where the exact value cancels to next to nothing.
-        take_ulps(e.y, type, outcome.y[at], y, 1e-13L * scale.y);
-        take_ulps(e.dx, type, outcome.dx[at], dx, 1e-13L * scale.dx);
+        take_ulps(e.y, type, limits, outcome.y[at], y, 1e-13L * scale.y);
+        take_ulps(e.dx, type, limits, outcome.dx[at], dx, 1e-13L * scale.dx);
       } else {
-        take(e.y, type, outcome.y[at], y, scale.y);
-        take(e.dx, type, outcome.dx[at], dx, scale.dx);
+        take(e.y, limits, outcome.y[at], y, scale.y);
+        take(e.dx, limits, outcome.dx[at], dx, scale.dx);
       }
     }
   }
