@@ -51,7 +51,8 @@ struct Differences {
 }  // namespace
 
 TEST_CASE(
-    "instruction sets differ by 2 ulps of a channel's scale in y and dx, 1 in running statistics, and double by 2e-13") {
+    "instruction sets differ by 2 ulps of a channel's scale in y and dx, 1 in running statistics, and double by "
+    "2e-13") {
   const auto problems = isa_problems();
   const auto reference = results_at("avx512");
   for (const char* isa : {"avx2", "baseline"}) {
