@@ -33,8 +33,8 @@ BATCHNORM_NAMESPACE_BEGIN
 ///       auto z = bn.forward(x);  // inference: running statistics
 ///     }
 ///
-/// `T` is the tensors' scalar: float or double by vector kernels, any other type that behaves like a real number by a
-/// plain path. `Dims` is their rank, at least 2. The channel axis is 1 unless the options say otherwise.
+/// `T` is the tensors' scalar: float, double, Eigen::half or Eigen::bfloat16 by vector kernels, any other real number
+/// by a plain path. `Dims` is their rank, at least 2. The channel axis is 1 unless the options say otherwise.
 ///
 /// Inputs are RowMajor or ColMajor tensors of any kind: Tensor, TensorFixedSize, TensorMap, also of const, which are
 /// read in place, or any expression of them, which is evaluated into one temporary. Where the first argument is an
@@ -51,7 +51,7 @@ class BatchNorm {
 
  public:
   using Scalar = T;
-  /// Sums, statistics and per-channel algebra: double for float and double, else T.
+  /// Sums, statistics and per-channel algebra: double for float, double and the 16-bit types, else T.
   using Accumulator = detail::accumulator_t<T>;
   /// Parameters, running statistics and gradients of parameters.
   using Param = detail::param_t<T>;

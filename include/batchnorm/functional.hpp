@@ -8,7 +8,7 @@
 
 BATCHNORM_NAMESPACE_BEGIN
 
-/// The accumulator for tensors of X's scalar: double for float and double, else the scalar itself.
+/// The accumulator for tensors of X's scalar: double for float, double and the 16-bit types, else the scalar itself.
 template <class X>
 using AccumulatorOf = detail::accumulator_t<detail::scalar_of<X>>;
 
