@@ -82,8 +82,12 @@ void normalize(const Device& device, const X& x, int channel_axis,
   const detail::scalar_of<X>*const from = input.data(), *const output = y.data();
   detail::check_overlap("x", from, "y", output, view.size());
   if (view.size() == 0) return;
-  detail::normalize(device, view, from, y.data(), [&](Eigen::Index c) -> detail::NormalizeTerms<AccumulatorOf<X>> {
-    return {coefficients.mean(c), coefficients.mean_residual(c), coefficients.scale(c), coefficients.shift(c)};
+  using Terms = detail::NormalizeTerms<AccumulatorOf<X>>;
+  detail::normalize(device, view, from, y.data(), [&](Eigen::Index c, Eigen::Index channels, const Terms& terms) {
+    std::copy_n(coefficients.mean.data() + c, channels, terms.mean());
+    std::copy_n(coefficients.mean_residual.data() + c, channels, terms.mean_residual());
+    std::copy_n(coefficients.scale.data() + c, channels, terms.scale());
+    std::copy_n(coefficients.shift.data() + c, channels, terms.shift());
   });
 }
 template <class X, class Y, std::enable_if_t<detail::is_tensor<X>, int> = 0>
@@ -109,16 +113,21 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
   GradientSums<A> result{Eigen::Tensor<A, 1>(view.channels), Eigen::Tensor<A, 1>(view.channels)};
   for (Eigen::Index c = 0; c < view.channels; ++c) result.dy(c) = result.dy_centered(c) = A(0);
   if (view.size() == 0) return result;
-  detail::GradientsWorkspace<A> workspace;
+  detail::Workspace<A> workspace;
   const T *const x_data = input.data(), *const dy_data = gradient.data();
   detail::accumulate_gradients(
-      device, view, x_data, dy_data, mean.data(), mean_residual.data(), &workspace,
-      [&](Eigen::Index c, const detail::ChannelGradients<A>& sums) {
-        result.dy(c) = sums.dy;
-        result.dy_centered(c) = sums.dy_centered;
-        return detail::GradientTerms<A>();
+      device, view, x_data, dy_data, mean.data(), false, &workspace,
+      [&](Eigen::Index first, Eigen::Index channels, const detail::ProductSums<A>& sums,
+          const detail::GradientTerms<A>&) {
+        using One = detail::Pack<A, 1>;
+        for (Eigen::Index c = 0; c < channels; ++c) {
+          const auto totals =
+              detail::gradients_of<One>(sums, mean_residual.data() + first, c, view.values_per_channel(), false);
+          result.dy(first + c) = totals.dy.v[0];
+          result.dy_centered(first + c) = totals.dy_centered.v[0];
+        }
       },
-      [](const detail::Tile&, const detail::GradientTerms<A>*, Eigen::Index) {});
+      [](const detail::Tile&, const detail::GradientTerms<A>&, Eigen::Index) {});
   return result;
 }
 template <class X, class Dy, std::enable_if_t<detail::is_tensor<X>, int> = 0>
@@ -150,10 +159,14 @@ void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel
   detail::check_overlap("x", x_data, "dx", output, view.size());
   detail::check_overlap("dy", dy_data, "dx", output, view.size());
   if (view.size() == 0) return;
+  using Terms = detail::GradientTerms<AccumulatorOf<X>>;
   detail::apply_gradients(device, view, x_data, dy_data, dx.data(),
-                          [&](Eigen::Index c) -> detail::GradientTerms<AccumulatorOf<X>> {
-                            return {coefficients.mean_dy(c), coefficients.mean(c), coefficients.mean_residual(c),
-                                    coefficients.projection(c), coefficients.scale(c)};
+                          [&](Eigen::Index c, Eigen::Index channels, const Terms& terms) {
+                            std::copy_n(coefficients.mean_dy.data() + c, channels, terms.mean_dy());
+                            std::copy_n(coefficients.mean.data() + c, channels, terms.mean());
+                            std::copy_n(coefficients.mean_residual.data() + c, channels, terms.mean_residual());
+                            std::copy_n(coefficients.projection.data() + c, channels, terms.projection());
+                            std::copy_n(coefficients.scale.data() + c, channels, terms.scale());
                           });
 }
 template <class X, class Dy, class Dx, std::enable_if_t<detail::is_tensor<X>, int> = 0>

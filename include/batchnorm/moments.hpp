@@ -46,7 +46,8 @@ class BasicMoments {
   Vector variance(Variance kind = Variance::biased) const {
     Vector result(channels());
     for (Index c = 0; c < channels(); ++c) {
-      result(c) = count_ < 2 ? A(0) : detail::variance_of(A(M2_(c)), count_, kind);
+      const auto M2 = detail::Pack<A, 1>::all(M2_(c));
+      result(c) = count_ < 2 ? A(0) : detail::variance_of(M2, count_, kind).v[0];
     }
     return result;
   }
@@ -78,15 +79,20 @@ class BasicMoments {
 
     BasicMoments added(channels());
     added.count_ = view.values_per_channel();
-    detail::MomentsWorkspace<A> workspace;
+    detail::Workspace<A> workspace;
     const T* const data = input.data();
-    detail::accumulate_moments(
+    // For pooled statistics every digit counts: all sums are of A.
+    detail::accumulate_moments<A>(
         device, view, data, &workspace,
-        [&](Index c, const detail::ChannelMoments<A>& moments) {
-          added.set(c, moments);
-          return detail::NormalizeTerms<A>();
+        [&](Index first, Index channels, const detail::MomentSums<A>& sums, const detail::NormalizeTerms<A>&) {
+          using One = detail::Pack<A, 1>;
+          for (Index c = 0; c < channels; ++c) {
+            const auto moments = detail::moments_of(One::all(sums.center()[c]), One::all(sums.sum()[c]),
+                                                    One::all(sums.squares()[c]), A(static_cast<double>(added.count_)));
+            added.set(first + c, {moments.mean.v[0], moments.mean_residual.v[0], moments.M2.v[0]});
+          }
         },
-        [](const detail::Tile&, const detail::NormalizeTerms<A>*, Index) {});
+        [](const detail::Tile&, const detail::NormalizeTerms<A>&, Index) {});
     return merge(added);
   }
 

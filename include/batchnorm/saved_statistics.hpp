@@ -49,12 +49,14 @@ class SavedStatistics {
     mean_residual_.resize(channels);
     inv_std_.resize(channels);
   }
-  void set(Eigen::Index c, const detail::ChannelStatistics<A>& statistics) {
-    mean_(c) = statistics.mean;
-    mean_residual_(c) = statistics.mean_residual;
-    inv_std_(c) = statistics.inv_std;
+  // Written to only where the object is not const.
+  detail::ChannelStatistics<A> arrays() const {
+    detail::ChannelStatistics<A> result;
+    result.arrays[0] = const_cast<A*>(mean_.data());
+    result.arrays[1] = const_cast<A*>(mean_residual_.data());
+    result.arrays[2] = const_cast<A*>(inv_std_.data());
+    return result;
   }
-  detail::ChannelStatistics<A> operator[](Eigen::Index c) const { return {mean_(c), mean_residual_(c), inv_std_(c)}; }
 
   Vector mean_, mean_residual_, inv_std_;
   std::array<Eigen::Index, static_cast<std::size_t>(Dims)> shape_{};

@@ -51,7 +51,7 @@ struct Differences {
 }  // namespace
 
 TEST_CASE(
-    "instruction sets differ by 2 ulps of a channel's scale in y and dx, 1 in running statistics, and double by "
+    "instruction sets differ by 2 ulps of a channel's scale in y and dx, 4 in running statistics, and double by "
     "2e-13") {
   const auto problems = isa_problems();
   const auto reference = results_at("avx512");
@@ -89,12 +89,13 @@ TEST_CASE(
       INFO(isa << ", " << name_of(type) << ": y " << difference.y << ", dx " << difference.dx << ", running "
                << difference.running);
       // A double's sums are as wide as itself: each level is within 1e-13 of the exact result, and so they
-      // are within 2e-13 of each other, 1801 ulps at most. The other types' sums are doubles, whose
-      // differences are far below.
+      // are within 2e-13 of each other, 1801 ulps at most. A float's variance is summed in floats, sixteen at
+      // a time, whose rounding is off by 4 ulps at most where every one of them is rounded to the same side.
+      // The sums of the 16-bit types are doubles, whose differences are far below.
       const bool wide = type == Scalar::float64;
       CHECK(difference.y <= (wide ? 1801 : 2));
       CHECK(difference.dx <= (wide ? 1801 : 2));
-      CHECK(difference.running <= (wide ? 1801 : 1));
+      CHECK(difference.running <= (wide ? 1801 : type == Scalar::float32 ? 4 : 1));
     }
   }
 }

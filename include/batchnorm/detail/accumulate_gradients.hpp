@@ -1,59 +1,79 @@
 // The third primitive: per channel, over a tile, sum(dy) and sum(dy * (x - mean)).
+//
+// About the batch's own mean x - mean adds up to 0, so that what all of dy have in common contributes nothing; but it
+// leaves errors, by as much as the mean is off, and by the rounding of larger products. So where the mean is the
+// batch's own, sum(x - mean) is taken too, which tells how far it is off, and where sums are no wider than the data,
+// the products are of dy less one of its values.
 
 #ifndef BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP
 #define BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP
 
 #include "batchnorm/detail/columns.hpp"
+#include "batchnorm/detail/per_channel.hpp"
 #include "batchnorm/detail/wide.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
+/// Per channel, sum(dy), sum((dy - dy_center) * (x - mean)) and sum(x - mean).
 template <class A>
-struct ChannelGradients {
-  A dy, dy_centered;  // sum(dy), sum(dy * (x - mean))
+struct ProductSums : PerChannel<A, 4> {
+  A* dy_center() const { return this->arrays[0]; }
+  A* dy() const { return this->arrays[1]; }
+  A* products() const { return this->arrays[2]; }
+  A* x() const { return this->arrays[3]; }
 };
 
 template <class A>
-BATCHNORM_ALWAYS_INLINE void merge_gradients(ChannelGradients<A>& total, const ChannelGradients<A>& more) {
-  total.dy = total.dy + more.dy;
-  total.dy_centered = total.dy_centered + more.dy_centered;
+void merge_sums(const ProductSums<A>& total, const ProductSums<A>& more, Index channels) {
+  for (Index c = 0; c < channels; ++c) {
+    total.dy()[c] = total.dy()[c] + more.dy()[c];
+    total.products()[c] = total.products()[c] + more.products()[c];
+    total.x()[c] = total.x()[c] + more.x()[c];
+  }
 }
 
 struct AccumulateGradients {
-  /// Has the means of all channels as means[c] + residuals[c]; sets result[0 ... tile.channels()).
+  /// Has the means of all channels, less what is too small for an A, and whether they are x's own; sets the sums of the
+  /// tile's channels. x and dy are the whole tensors.
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, const T* dy, const A* means,
-                                           const A* residuals, ChannelGradients<A>* result) {
+                                           bool own_means, const ProductSums<A>& result) {
     using P = Pack<A, lanes<T, A, Bytes>>;
-    if (sums_by_columns(view)) {
-      by_columns<P>(view, tile, x, dy, means, result);
-    } else {
-      by_rows<P>(view, tile, x, dy, means, result);
-    }
-    // The passes subtract the mean without its residual.
     for (Index c = 0; c < tile.channels(); ++c) {
-      result[c].dy_centered = result[c].dy_centered - result[c].dy * residuals[tile.channel_begin + c];
+      result.dy_center()[c] =
+          own_means && is_centered<T, A> ? convert<A>(dy[(tile.channel_begin + c) * view.inner]) : A(0);
+    }
+    if (by_columns(view)) {
+      sum_by_columns<P>(view, tile, x, dy, means, result);
+    } else {
+      sum_by_rows<P>(view, tile, x, dy, means, result);
     }
   }
 
  private:
-  template <class P>
-  struct RowSums {
-    Wide<P> dy, products;
-  };
+  template <class T, class A>
+  static constexpr bool is_centered = std::is_same_v<T, A>;
 
   // The channels walked together by rows: their sums stay in the first-level cache.
   static constexpr Index row_channels = 64;
+  // Rows walked side by side by columns, which stay in the first-level cache until their lines are used up.
+  static constexpr Index column_rows = 4;
+
+  template <class P>
+  struct RowSums {
+    Wide<P> dy, products, x;
+  };
 
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* x, const T* dy,
-                                              const A* means, ChannelGradients<A>* result) {
+  static BATCHNORM_ALWAYS_INLINE void sum_by_rows(const View& view, const Tile& tile, const T* x, const T* dy,
+                                                  const A* means, const ProductSums<A>& result) {
     const Index n = tile.inner_end - tile.inner_begin;
     for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
       const Index channels = (std::min)(row_channels, tile.channel_end - begin);
-      RowSums<P> sums[row_channels];
-      for (Index c = 0; c < channels; ++c) sums[c].dy = sums[c].products = Wide<P>::all(A(0));
+      const ProductSums<A> sums = from_channel(result, begin - tile.channel_begin);
+      RowSums<P> rows[row_channels];
+      for (Index c = 0; c < channels; ++c) rows[c].dy = rows[c].products = rows[c].x = Wide<P>::all(A(0));
       // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
       const bool whole = n == view.inner;
       const Index run = whole ? channels * n : n;
@@ -62,106 +82,112 @@ struct AccumulateGradients {
         for (Index c = 0; c < channels; ++c) {
           const Index row = (o * view.channels + begin + c) * view.inner + tile.inner_begin;
           const Index left = whole ? run - c * n : n;
-          add_row(x + row, dy + row, n, means[begin + c], sums[c], left, jump);
+          add_row(x + row, dy + row, n, means[begin + c], sums.dy_center()[c], rows[c], left, jump);
         }
       }
       for (Index c = 0; c < channels; ++c) {
-        result[begin - tile.channel_begin + c] = {sum(sums[c].dy), sum(sums[c].products)};
+        sums.dy()[c] = sum(rows[c].dy);
+        sums.products()[c] = sum(rows[c].products);
+        sums.x()[c] = sum(rows[c].x);
       }
     }
   }
 
   // n is at least P::size. What will be read next lies `left` elements on and `jump` more.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, const T* dy, Index n, const A& mean, RowSums<P>& sums,
-                                              Index left, Index jump) {
+  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, const T* dy, Index n, const A& mean, const A& dy_center,
+                                              RowSums<P>& sums, Index left, Index jump) {
     constexpr Index ahead = prefetch_bytes / static_cast<Index>(sizeof(T));
-    const P m = P::all(mean);
-    const Wide<P> wide_m{m, m};
-    Wide<P> total = sums.dy, products = sums.products;
+    const P m = P::all(mean), k = P::all(dy_center);
+    const Wide<P> wide_m{m, m}, wide_k{k, k};
+    RowSums<P> total = sums;
     Index i = 0;
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
-      const Wide<P> d = load_wide<P>(x + i) - wide_m, g = load_wide<P>(dy + i);
+      const Wide<P> d = load_wide<P>(x + i) - wide_m;
+      Wide<P> g = load_wide<P>(dy + i);
       const Index next = i + ahead + (i + ahead < left ? 0 : jump);
       detail::prefetch(x + next);
       detail::prefetch(dy + next);
-      total = total + g;
-      products = mul_add(g, d, products);
+      total.dy = total.dy + g;
+      if constexpr (is_centered<T, A>) g = g - wide_k;
+      total.products = mul_add(g, d, total.products);
+      total.x = total.x + d;
     }
     if (i + P::size <= n) {
-      const P d = load<P>(x + i) - m, g = load<P>(dy + i);
-      total.a = total.a + g;
-      products.a = mul_add(g, d, products.a);
+      add_pack(load<P>(x + i) - m, dy + i, 0, k, total.dy.a, total.products.a, total.x.a);
       i += P::size;
     }
     if (i < n) {  // the row's last pack, less what it shares with the one before
-      const P d = load<P>(x + n - P::size) - m, g = without_first(load<P>(dy + n - P::size), P::size - (n - i));
-      total.b = total.b + g;
-      products.b = mul_add(g, d, products.b);
+      const Index last = n - P::size;
+      add_pack(load<P>(x + last) - m, dy + last, i - last, k, total.dy.b, total.products.b, total.x.b);
     }
-    sums.dy = total;
-    sums.products = products;
+    sums = total;
+  }
+
+  // Adds a pack without its first `skip`, which for columns are other channels'.
+  template <class P, class T>
+  static BATCHNORM_ALWAYS_INLINE void add_pack(const P& all_d, const T* dy, Index skip, const P& dy_center, P& total,
+                                               P& products, P& total_x) {
+    P d = all_d, g = load<P>(dy), centered = g;
+    if constexpr (is_centered<T, typename P::Scalar>) centered = g - dy_center;
+    if (skip != 0) {
+      const P none = P::all(typename P::Scalar(0));
+      d = blend(none, d, skip);
+      g = blend(none, g, skip);
+      centered = blend(none, centered, skip);
+    }
+    total = total + g;
+    products = mul_add(centered, d, products);
+    total_x = total_x + d;
   }
 
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile, const T* x, const T* dy,
-                                                 const A* means, ChannelGradients<A>* result) {
-    const Columns columns(view, tile);
-    A centers[max_columns], sums[max_columns], products[max_columns];
-    columns.for_each_column([&](Index c, Index j)
-                                BATCHNORM_INLINE_LAMBDA { centers[j] = means[tile.channel_begin + c]; });
-    for (Index j = 0; j < columns.width; ++j) sums[j] = products[j] = A(0);
-    Index r = 0, at = columns.begin;
-    for (; r + 4 <= columns.rows; r += 4, at += 4 * columns.stride) {
-      const Index ahead = columns.prefetch_distance(static_cast<Index>(sizeof(T)));
-      add_rows<4, P>(x + at, dy + at, columns.stride, columns.width, ahead, centers, sums, products);
-    }
-    for (; r <= columns.rows; ++r, at += columns.stride) {
-      const Index width = r < columns.rows ? columns.width : columns.rest;
-      add_rows<1, P>(x + at, dy + at, 0, width, 0, centers, sums, products);
-    }
-    for (Index c = 0; c < tile.channels(); ++c) result[c] = {A(0), A(0)};
-    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-      merge_gradients(result[c], ChannelGradients<A>{sums[j], products[j]});
-    });
-  }
-
-  // Adds so many rows at once that loading and storing the sums costs little, and rounds them less often.
-  template <int Rows, class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, const T* dy, Index stride, Index width, Index ahead,
-                                               const A* centers, A* sums, A* products) {
+  static BATCHNORM_ALWAYS_INLINE void sum_by_columns(const View& view, const Tile& tile, const T* x, const T* dy,
+                                                     const A* means, const ProductSums<A>& result) {
     constexpr Index N = P::size;
-    Index j = 0;
-    for (; j + N <= width; j += N) {
-      add_column<Rows, P>(x + j, dy + j, stride, 0, ahead, centers + j, sums + j, products + j);
-    }
-    if (j == width) return;
-    if (width >= N) {
-      const Index last = width - N;
-      add_column<Rows, P>(x + last, dy + last, stride, j - last, ahead, centers + last, sums + last, products + last);
-    } else {
-      for (; j < width; ++j) {
-        add_column<Rows, Pack<A, 1>>(x + j, dy + j, stride, 0, ahead, centers + j, sums + j, products + j);
+    const Columns columns(view, tile);
+    const Index ahead = columns.prefetch_distance(static_cast<Index>(sizeof(T)));
+    A memory[6 * max_columns];
+    A *const mean = memory, *const dy_center = mean + max_columns;
+    const ProductSums<A> sums = quantities_in<ProductSums<A>>(memory + 2 * max_columns, max_columns);
+    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      mean[j] = means[tile.channel_begin + c];
+      dy_center[j] = result.dy_center()[c];
+      sums.dy()[j] = sums.products()[j] = sums.x()[j] = A(0);
+    });
+    for (Index r = 0;;) {
+      const bool is_rest = r >= columns.rows;
+      const Index rows = is_rest ? 1 : (std::min)(column_rows, columns.rows - r);
+      const Index width = is_rest ? columns.rest : columns.width, row = columns.begin + r * columns.stride;
+      const auto add = [&](auto type, Index j, Index skip) BATCHNORM_INLINE_LAMBDA {
+        using Q = typename decltype(type)::Pack;
+        const Q m = load<Q>(mean + j), k = load<Q>(dy_center + j);
+        Q total = Q::all(A(0)), products = total, total_x = total;
+        for (Index i = 0, at = row + j; i < rows; ++i, at += columns.stride) {
+          detail::prefetch(x + at + ahead);
+          detail::prefetch(dy + at + ahead);
+          add_pack(load<Q>(x + at) - m, dy + at, skip, k, total, products, total_x);
+        }
+        store(sums.dy() + j, load<Q>(sums.dy() + j) + total);
+        store(sums.products() + j, load<Q>(sums.products() + j) + products);
+        store(sums.x() + j, load<Q>(sums.x() + j) + total_x);
+      };
+      Index j = 0;
+      for (; j + N <= width; j += N) add(PackType<P>(), j, 0);
+      if (j < width && width >= N) {
+        add(PackType<P>(), width - N, j - (width - N));
+      } else {
+        for (; j < width; ++j) add(PackType<Pack<A, 1>>(), j, 0);
       }
+      if (is_rest) break;
+      r += rows;
     }
-  }
-
-  template <int Rows, class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, const T* dy, Index stride, Index skip, Index ahead,
-                                                 const A* centers, A* sums, A* products) {
-    const P center = load<P>(centers);
-    P sum = P::all(A(0)), product = sum;
-    BATCHNORM_UNROLL
-    for (int r = 0; r < Rows; ++r, x += stride, dy += stride) {
-      P g = load<P>(dy);
-      detail::prefetch(x + ahead);
-      detail::prefetch(dy + ahead);
-      if (skip != 0) g = without_first(g, skip);
-      sum = sum + g;
-      product = mul_add(g, load<P>(x) - center, product);
-    }
-    store(sums, load<P>(sums) + sum);
-    store(products, load<P>(products) + product);
+    for (Index c = 0; c < tile.channels(); ++c) result.dy()[c] = result.products()[c] = result.x()[c] = A(0);
+    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      result.dy()[c] = result.dy()[c] + sums.dy()[j];
+      result.products()[c] = result.products()[c] + sums.products()[j];
+      result.x()[c] = result.x()[c] + sums.x()[j];
+    });
   }
 };
 

@@ -1,14 +1,19 @@
 // The first primitive: per channel, the sums from which the mean and the sum of squared deviations follow.
 //
-// Sums are of deviations from a value of the channel itself, its first, so that no mean, however large, cancels digits.
-// Of n values whose squared deviations add up to M2, any one has (value - mean)^2 <= M2, which bounds what the shift
-// can cost to n times the rounding error of a sum. For 32-bit data, summed in double, that is always enough. For
-// double, a tile whose values all lie far from the shift is summed again about the mean that they turn out to have.
+// Sums are of deviations from a value near the mean, that of a few of the channel's elements, so that no mean, however
+// large, cancels digits. Data of 32 bits or fewer are summed in float for a few additions at a time, and those sums in
+// double: the rounding errors of so few additions are below those of the data. What that cannot be trusted with is
+// summed again in double: a channel of which float overflowed, or underflowed, or whose mean turned out to lie far from
+// the values it was taken for.
 
 #ifndef BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP
 #define BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP
 
+#include <algorithm>
+#include <limits>
+
 #include "batchnorm/detail/columns.hpp"
+#include "batchnorm/detail/per_channel.hpp"
 #include "batchnorm/detail/wide.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -21,24 +26,22 @@ struct ChannelMoments {
   A mean, mean_residual, M2;
 };
 
-/// The sums, over some values of a channel, of their deviations from `center` and of those squared.
+/// Per channel, the sums over some of its values of their deviations from `center` and of those squared.
 template <class A>
-struct CenteredSums {
-  A center, sum, squares;
+struct MomentSums : PerChannel<A, 3> {
+  A* center() const { return this->arrays[0]; }
+  A* sum() const { return this->arrays[1]; }
+  A* squares() const { return this->arrays[2]; }
 };
 
-/// The moments of n values from their sums.
-template <class A>
-BATCHNORM_ALWAYS_INLINE ChannelMoments<A> moments_of(const CenteredSums<A>& sums, Index n) {
-  ChannelMoments<A> result;
-  const A shift = sums.sum / A(static_cast<double>(n));
+/// The moments of n values from their sums, for one channel or a pack of them.
+template <class V, class A>
+BATCHNORM_ALWAYS_INLINE ChannelMoments<V> moments_of(const V& center, const V& sum, const V& squares, const A& n) {
+  const V shift = sum / V::all(n);
   // Knuth's TwoSum: mean + mean_residual = center + shift exactly.
-  result.mean = sums.center + shift;
-  const A added = result.mean - sums.center;
-  result.mean_residual = (sums.center - (result.mean - added)) + (shift - added);
-  result.M2 = sums.squares - sums.sum * shift;
-  if (result.M2 < A(0)) result.M2 = A(0);
-  return result;
+  const V mean = center + shift;
+  const V added = mean - center;
+  return {mean, (center - (mean - added)) + (shift - added), not_negative(sub_mul(squares, sum, shift))};
 }
 
 /// Makes `total`, the moments of n values, those of them and k more (Chan, Golub and LeVeque 1979, equations 2.1).
@@ -62,196 +65,307 @@ void merge_moments(ChannelMoments<A>& total, Index n, const ChannelMoments<A>& m
   total.mean_residual = residual - (total.mean - mean);
 }
 
-/// Makes `total`, the sums over n values, those over them and k more.
+/// Makes `total`, the sums over n values of each channel, those over them and k more.
 template <class A>
-void merge_sums(CenteredSums<A>& total, Index n, const CenteredSums<A>& more, Index k) {
-  if (total.center == more.center) {
-    total.sum = total.sum + more.sum;
-    total.squares = total.squares + more.squares;
-    return;
+void merge_sums(const MomentSums<A>& total, Index n, const MomentSums<A>& more, Index k, Index channels) {
+  using One = Pack<A, 1>;
+  const A n_values(static_cast<double>(n)), k_values(static_cast<double>(k)), all(static_cast<double>(n + k));
+  for (Index c = 0; c < channels; ++c) {
+    A &center = total.center()[c], &sum = total.sum()[c], &squares = total.squares()[c];
+    if (center == more.center()[c]) {
+      sum = sum + more.sum()[c];
+      squares = squares + more.squares()[c];
+      continue;
+    }
+    const auto before = moments_of(One::all(center), One::all(sum), One::all(squares), n_values);
+    const auto after =
+        moments_of(One::all(more.center()[c]), One::all(more.sum()[c]), One::all(more.squares()[c]), k_values);
+    ChannelMoments<A> merged{before.mean.v[0], before.mean_residual.v[0], before.M2.v[0]};
+    merge_moments(merged, n, ChannelMoments<A>{after.mean.v[0], after.mean_residual.v[0], after.M2.v[0]}, k);
+    center = merged.mean;
+    sum = merged.mean_residual * all;
+    squares = merged.M2;
   }
-  ChannelMoments<A> moments = moments_of(total, n);
-  merge_moments(moments, n, moments_of(more, k), k);
-  total = {moments.mean, moments.mean_residual * A(static_cast<double>(n + k)), moments.M2};
 }
 
+/// S is the type of sums of a few values, A's or a narrower one.
+template <class S>
 struct AccumulateMoments {
-  /// Sets result[0 ... tile.channels()). x is the whole tensor.
+  /// Sets the sums of the tile's channels. x is the whole tensor.
   template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, CenteredSums<A>* result) {
-    using P = Pack<A, lanes<T, A, Bytes>>;
-    if (sums_by_columns(view)) {
-      by_columns<P>(view, tile, x, result);
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x,
+                                           const MomentSums<A>& result) {
+    using P = Pack<S, lanes<T, S, Bytes>>;
+    set_centers<P>(view, tile, x, result.center());
+    if (by_columns(view)) {
+      sum_by_columns<P>(view, tile, x, result);
     } else {
-      by_rows<P>(view, tile, x, result);
+      sum_by_rows<P>(view, tile, x, result);
     }
   }
 
  private:
-  // For sums wider than the data every shift will do.
-  template <class T, class A>
-  static constexpr bool may_recenter = std::is_same_v<T, A>;
-
   // The channels walked together by rows: their sums stay in the first-level cache.
   static constexpr Index row_channels = 64;
+  // Additions to one S, after which it is added to an A.
+  static constexpr Index additions = 16;
+  // Rows walked side by side by columns: fewer where a cache line takes two packs, for it to stay until the second.
+  template <class P, class T>
+  static constexpr Index column_rows = P::size * sizeof(T) >= 64 ? additions : 8;
 
-  // Whether deviations from the center are so much larger than those from the mean that digits of M2 would be lost.
-  template <class A>
-  static BATCHNORM_ALWAYS_INLINE bool is_far(const CenteredSums<A>& sums, const A& n) {
-    return sums.sum * sums.sum > A(0.96875) * sums.squares * n;
+  // The mean of four of a channel's values, spread over all of it, rounded to S: the same for all of its tiles.
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void set_centers(const View& view, const Tile& tile, const T* x, A* centers) {
+    const T* samples[4];
+    for (Index i = 0; i < 4; ++i) {
+      const Index outer = (2 * i + 1) * view.outer / 8, inner = (2 * (i ^ 2) + 1) * view.inner / 8;
+      samples[i] = x + (outer * view.channels + tile.channel_begin) * view.inner + inner;
+    }
+    const auto set = [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+      using Q = typename decltype(type)::Pack;
+      const Index at = c * view.inner;
+      const Q sum =
+          (load<Q>(samples[0] + at) + load<Q>(samples[1] + at)) + (load<Q>(samples[2] + at) + load<Q>(samples[3] + at));
+      S means[Q::size];
+      store(means, sum * Q::all(S(0.25)));
+      for (int i = 0; i < Q::size; ++i) {
+        const S rest = means[i] - means[i];
+        centers[c + i] = rest == S(0) ? A(means[i]) : convert<A>(samples[0][at + i]);  // unless it overflowed
+      }
+    };
+    if (view.inner == 1) {
+      for_each_pack<P>(tile.channels(), set);
+    } else {
+      for_each_pack<Pack<S, 1>>(tile.channels(), set);
+    }
   }
 
-  // Two chains of additions for each sum, which with those of the neighbours in flight hide an addition's latency.
+  // Whether sums in S of n values, about this center, have as many digits as the values.
+  template <class A>
+  static BATCHNORM_ALWAYS_INLINE bool is_sound(const A& sum, const A& squares, const A& n) {
+    if constexpr (!std::is_same_v<S, A>) {
+      constexpr A least = 0x1p-120, most = (std::numeric_limits<A>::max)();
+      if (!(squares >= least * n && squares <= most)) return false;
+    }
+    return !(sum * sum > A(0.75) * squares * n);
+  }
+
   template <class P>
+  static BATCHNORM_ALWAYS_INLINE P zero() {
+    return P::all(typename P::Scalar(0));
+  }
+
+  // As many wider numbers as have room in a P.
+  template <class P, class A>
+  using WiderPack = Pack<A, (sizeof(P) < sizeof(A) ? 1 : static_cast<int>(sizeof(P) / sizeof(A)))>;
+
+  // Sums of other sums: those of each lane of a pack in a wider accumulator.
+  template <class P, class A>
+  struct Accumulator {
+    using Q = WiderPack<P, A>;
+
+    static BATCHNORM_ALWAYS_INLINE void add(A* total, const P& more) {
+      typename P::Scalar lanes[P::size];
+      store(lanes, more);
+      BATCHNORM_UNROLL
+      for (int i = 0; i < P::size; i += Q::size) store(total + i, load<Q>(total + i) + load<Q>(lanes + i));
+    }
+  };
+
+  template <class P, class A>
   struct RowSums {
-    Wide<P> sum, squares;
+    A sum[P::size], squares[P::size];
   };
 
   // Goes along neighbouring channels before the next outer step, which keeps to long runs through memory.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* x, CenteredSums<A>* result) {
+  static BATCHNORM_ALWAYS_INLINE void sum_by_rows(const View& view, const Tile& tile, const T* x,
+                                                  const MomentSums<A>& result) {
     const Index n = tile.inner_end - tile.inner_begin, rows = tile.outer_end - tile.outer_begin;
     const Index stride = view.channels * view.inner;
     const A values(static_cast<double>(rows * n));
     for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
       const Index channels = (std::min)(row_channels, tile.channel_end - begin);
       const T* const first = x + (tile.outer_begin * view.channels + begin) * view.inner + tile.inner_begin;
-      A centers[row_channels];
-      RowSums<P> sums[row_channels];
+      const MomentSums<A> sums = from_channel(result, begin - tile.channel_begin);
+      sum_rows<P>(first, n, rows, stride, channels, view.inner, sums);
       for (Index c = 0; c < channels; ++c) {
-        centers[c] = convert<A>(x[(begin + c) * view.inner]);
-        sums[c].sum = sums[c].squares = Wide<P>::all(A(0));
-      }
-      // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
-      const bool whole = n == view.inner;
-      const Index run = whole ? channels * n : n, jump = whole ? stride - run : view.inner - n;
-      for (Index r = 0; r < rows; ++r) {
-        const T* const row = first + r * stride;
-        for (Index c = 0; c < channels; ++c) {
-          add_row(row + c * view.inner, n, centers[c], sums[c], whole ? run - c * n : n, jump);
-        }
-      }
-      for (Index c = 0; c < channels; ++c) {
-        CenteredSums<A> total{centers[c], sum(sums[c].sum), sum(sums[c].squares)};
-        if (may_recenter<T, A> && is_far(total, values)) {
-          total.center = total.center + total.sum / values;
-          RowSums<P> again{Wide<P>::all(A(0)), Wide<P>::all(A(0))};
-          for (Index r = 0; r < rows; ++r) add_row(first + r * stride + c * view.inner, n, total.center, again, n, 0);
-          total.sum = sum(again.sum);
-          total.squares = sum(again.squares);
-        }
-        result[begin - tile.channel_begin + c] = total;
+        if (is_sound(sums.sum()[c], sums.squares()[c], values)) continue;
+        const MomentSums<A> again = from_channel(sums, c);
+        if (std::is_same_v<S, A>) *again.center() = *again.center() + *again.sum() / values;
+        sum_rows<WiderPack<P, A>>(first + c * view.inner, n, rows, stride, 1, view.inner, again);
       }
     }
   }
 
-  // n is at least P::size. What will be read next lies `left` elements on and `jump` more.
+  // The rows of some channels, `inner` elements apart, each of n elements.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, Index n, const A& center, RowSums<P>& sums, Index left,
-                                              Index jump) {
+  static BATCHNORM_ALWAYS_INLINE void sum_rows(const T* x, Index n, Index rows, Index stride, Index channels,
+                                               Index inner, const MomentSums<A>& result) {
+    constexpr Index longest = 2 * P::size * additions;  // a part of a row that is summed in S
+    RowSums<P, A> sums[row_channels];
+    for (Index c = 0; c < channels; ++c) {
+      for (int i = 0; i < P::size; ++i) sums[c].sum[i] = sums[c].squares[i] = A(0);
+    }
+    const Index rows_at_once = std::max<Index>(1, longest / (n + 2 * P::size));
+    // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
+    const bool whole = n == inner;
+    const Index run = whole ? channels * n : n, jump = whole ? stride - run : inner - n;
+    for (Index r = 0; r < rows; r += rows_at_once) {
+      const Index end = (std::min)(rows, r + rows_at_once);
+      for (Index c = 0; c < channels; ++c) {
+        const P center = P::all(static_cast<typename P::Scalar>(result.center()[c]));
+        for (Index i = 0; i < n; i += longest) {
+          const Index length = (std::min)(longest, n - i), left = (whole ? run - c * n : n) - i;
+          const T* row = x + r * stride + c * inner + i;
+          Wide<P> sum{zero<P>(), zero<P>()}, squares = sum;
+          for (Index k = r; k < end; ++k, row += stride) add_row<P>(row, length, center, sum, squares, left, jump);
+          Accumulator<P, A>::add(sums[c].sum, sum.a + sum.b);
+          Accumulator<P, A>::add(sums[c].squares, squares.a + squares.b);
+        }
+      }
+    }
+    for (Index c = 0; c < channels; ++c) {
+      result.sum()[c] = total<P>(sums[c].sum);
+      result.squares()[c] = total<P>(sums[c].squares);
+    }
+  }
+
+  template <class P, class A>
+  static BATCHNORM_ALWAYS_INLINE A total(const A* lanes) {
+    A result = lanes[0];
+    for (int i = 1; i < P::size; ++i) result = result + lanes[i];
+    return result;
+  }
+
+  // What is read before x, where n is less than P::size, is of the same row. What will be read next lies `left`
+  // elements on and `jump` more.
+  template <class P, class T>
+  static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, Index n, const P& center, Wide<P>& total,
+                                              Wide<P>& total_squares, Index left, Index jump) {
     constexpr Index ahead = prefetch_bytes / static_cast<Index>(sizeof(T));
-    const P k = P::all(center);
-    const Wide<P> wide_k{k, k};
-    Wide<P> sum = sums.sum, squares = sums.squares;
+    const Wide<P> centers{center, center};
+    Wide<P> sum = total, squares = total_squares;
     Index i = 0;
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
-      const Wide<P> d = load_wide<P>(x + i) - wide_k;
+      const Wide<P> d = load_wide<P>(x + i) - centers;
       detail::prefetch(x + i + ahead + (i + ahead < left ? 0 : jump));
       sum = sum + d;
       squares = mul_add(d, d, squares);
     }
     if (i + P::size <= n) {
-      const P d = load<P>(x + i) - k;
+      const P d = load<P>(x + i) - center;
       sum.a = sum.a + d;
       squares.a = mul_add(d, d, squares.a);
       i += P::size;
     }
     if (i < n) {  // the row's last pack, less what it shares with the one before
-      const P d = without_first(load<P>(x + n - P::size) - k, P::size - (n - i));
+      const P d = blend(zero<P>(), load<P>(x + n - P::size) - center, P::size - (n - i));
       sum.b = sum.b + d;
       squares.b = mul_add(d, d, squares.b);
     }
-    sums.sum = sum;
-    sums.squares = squares;
+    total = sum;
+    total_squares = squares;
   }
 
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile, const T* x,
-                                                 CenteredSums<A>* result) {
+  static BATCHNORM_ALWAYS_INLINE void sum_by_columns(const View& view, const Tile& tile, const T* x,
+                                                     const MomentSums<A>& result) {
     const Columns columns(view, tile);
+    const Index channels = tile.channels();
     const A n(static_cast<double>(tile.values_per_channel()));
-    const auto sum_about_centers = [&]() BATCHNORM_INLINE_LAMBDA {
-      A centers[max_columns], sums[max_columns], squares[max_columns];
-      columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA { centers[j] = result[c].center; });
-      sum_columns<P>(columns, x + columns.begin, centers, sums, squares);
-      // The columns of a channel have one center, so their sums add up.
-      for (Index c = 0; c < tile.channels(); ++c) result[c].sum = result[c].squares = A(0);
-      columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-        result[c].sum = result[c].sum + sums[j];
-        result[c].squares = result[c].squares + squares[j];
-      });
-    };
-    for (Index c = 0; c < tile.channels(); ++c) result[c].center = convert<A>(x[(tile.channel_begin + c) * view.inner]);
-    for (int attempt = 0; attempt < (may_recenter<T, A> ? 2 : 1); ++attempt) {
-      if (attempt == 1) {
-        bool any_far = false;
-        for (Index c = 0; c < tile.channels(); ++c) {
-          if (!is_far(result[c], n)) continue;
-          any_far = true;
-          result[c].center = result[c].center + result[c].sum / n;
-        }
-        if (!any_far) break;
-      }
-      sum_about_centers();
+    S centers[max_columns];
+    A sums[max_columns], squares[max_columns];
+    columns.for_each_column([&](Index c, Index j)
+                                BATCHNORM_INLINE_LAMBDA { centers[j] = static_cast<S>(result.center()[c]); });
+    sum_columns<P>(columns, x, 0, columns.width, centers, sums, squares);
+    for (Index c = 0; c < channels; ++c) result.sum()[c] = result.squares()[c] = A(0);
+    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      result.sum()[c] = result.sum()[c] + sums[j];
+      result.squares()[c] = result.squares()[c] + squares[j];
+    });
+
+    bool all_sound = true, sound[max_columns];
+    for (Index c = 0; c < channels; ++c) {
+      sound[c] = is_sound(result.sum()[c], result.squares()[c], n);
+      if (sound[c]) continue;
+      all_sound = false;
+      if (std::is_same_v<S, A>) result.center()[c] = result.center()[c] + result.sum()[c] / n;
     }
+    if (all_sound) return;
+    A new_centers[max_columns];
+    bool again[max_columns];
+    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      again[j] = !sound[c];
+      new_centers[j] = result.center()[c];
+    });
+    for (Index j = 0; j < columns.width; j += P::size) {
+      const Index end = (std::min)(columns.width, j + P::size);
+      if (std::find(again + j, again + end, true) == again + end) continue;
+      sum_columns<WiderPack<P, A>>(columns, x, j, end, new_centers, sums, squares);
+    }
+    gather(columns, channels, sound, sums, squares, result);
   }
 
+  // Adds up the columns of each channel, which have one center, but leaves alone those that are done.
+  template <class A>
+  static BATCHNORM_ALWAYS_INLINE void gather(const Columns& columns, Index channels, const bool* done, const A* sums,
+                                             const A* squares, const MomentSums<A>& result) {
+    for (Index c = 0; c < channels; ++c) {
+      if (!done[c]) result.sum()[c] = result.squares()[c] = A(0);
+    }
+    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      if (done[c]) return;
+      result.sum()[c] = result.sum()[c] + sums[j];
+      result.squares()[c] = result.squares()[c] + squares[j];
+    });
+  }
+
+  // The columns of [begin, end).
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void sum_columns(const Columns& columns, const T* x, const A* centers, A* sums,
-                                                  A* squares) {
-    for (Index j = 0; j < columns.width; ++j) sums[j] = squares[j] = A(0);
-    Index r = 0;
-    for (; r + 4 <= columns.rows; r += 4) {
-      const Index ahead = columns.prefetch_distance(static_cast<Index>(sizeof(T)));
-      add_rows<4, P>(x + r * columns.stride, columns.stride, columns.width, ahead, centers, sums, squares);
-    }
-    for (; r <= columns.rows; ++r) {
-      const Index width = r < columns.rows ? columns.width : columns.rest;
-      add_rows<1, P>(x + r * columns.stride, 0, width, 0, centers, sums, squares);
-    }
-  }
-
-  // Adds so many rows at once that loading and storing the sums costs little, and rounds them less often.
-  template <int Rows, class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_rows(const T* x, Index stride, Index width, Index ahead, const A* centers,
-                                               A* sums, A* squares) {
+  static BATCHNORM_ALWAYS_INLINE void sum_columns(const Columns& columns, const T* x, Index begin, Index end,
+                                                  const typename P::Scalar* centers, A* sums, A* squares) {
     constexpr Index N = P::size;
-    Index j = 0;
-    for (; j + N <= width; j += N) add_column<Rows, P>(x + j, stride, 0, ahead, centers + j, sums + j, squares + j);
-    if (j == width) return;
-    if (width >= N) {
-      const Index last = width - N;
-      add_column<Rows, P>(x + last, stride, j - last, ahead, centers + last, sums + last, squares + last);
-    } else {
-      for (; j < width; ++j) add_column<Rows, Pack<A, 1>>(x + j, stride, 0, ahead, centers + j, sums + j, squares + j);
+    const Index ahead = columns.prefetch_distance(static_cast<Index>(sizeof(T)));
+    for (Index j = begin; j < end; ++j) sums[j] = squares[j] = A(0);
+    for (Index r = 0;;) {
+      const bool is_rest = r >= columns.rows;
+      const Index rows = is_rest ? 1 : (std::min)(column_rows<P, T>, columns.rows - r);
+      const Index width = is_rest ? (std::min)(columns.rest, end) : end;
+      const T* const from = x + columns.begin + r * columns.stride;
+      Index j = begin;
+      for (; j + N <= width; j += N) {
+        add_column<P>(from + j, rows, columns.stride, 0, ahead, centers + j, sums + j, squares + j);
+      }
+      if (j < width && width - begin >= N) {
+        const Index last = width - N;
+        add_column<P>(from + last, rows, columns.stride, j - last, ahead, centers + last, sums + last, squares + last);
+      } else {
+        for (; j < width; ++j) {
+          add_column<Pack<typename P::Scalar, 1>>(from + j, rows, columns.stride, 0, ahead, centers + j, sums + j,
+                                                  squares + j);
+        }
+      }
+      if (is_rest) return;
+      r += rows;
     }
   }
 
-  template <int Rows, class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, Index stride, Index skip, Index ahead, const A* centers,
-                                                 A* sums, A* squares) {
+  // Adds some rows of the columns in one pack, less the first `skip` of them.
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, Index rows, Index stride, Index skip, Index ahead,
+                                                 const typename P::Scalar* centers, A* sums, A* squares) {
     const P center = load<P>(centers);
-    P sum = P::all(A(0)), square = sum;
-    BATCHNORM_UNROLL
-    for (int r = 0; r < Rows; ++r, x += stride) {
+    P sum = zero<P>(), square = sum;
+    for (Index r = 0; r < rows; ++r, x += stride) {
       P d = load<P>(x) - center;
       detail::prefetch(x + ahead);
-      if (skip != 0) d = without_first(d, skip);
+      if (skip != 0) d = blend(zero<P>(), d, skip);
       sum = sum + d;
       square = mul_add(d, d, square);
     }
-    store(sums, load<P>(sums) + sum);
-    store(squares, load<P>(squares) + square);
+    Accumulator<P, A>::add(sums, sum);
+    Accumulator<P, A>::add(squares, square);
   }
 };
 

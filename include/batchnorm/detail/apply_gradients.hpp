@@ -7,7 +7,7 @@
 #ifndef BATCHNORM_DETAIL_APPLY_GRADIENTS_HPP
 #define BATCHNORM_DETAIL_APPLY_GRADIENTS_HPP
 
-#include "batchnorm/detail/columns.hpp"
+#include "batchnorm/detail/per_channel.hpp"
 #include "batchnorm/detail/transform.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -15,88 +15,94 @@ namespace detail {
 
 /// dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale.
 template <class A>
-struct GradientTerms {
-  A mean_dy, mean, mean_residual, projection, scale;
+struct GradientTerms : PerChannel<A, 5> {
+  A* mean_dy() const { return this->arrays[0]; }
+  A* mean() const { return this->arrays[1]; }
+  A* mean_residual() const { return this->arrays[2]; }
+  A* projection() const { return this->arrays[3]; }
+  A* scale() const { return this->arrays[4]; }
 };
 
 struct ApplyGradients {
-  /// Has the terms of the tile's channels in terms[0 ... tile.channels()). dx may be dy or x.
+  /// Has the terms of the tile's channels. dx may be dy or x.
   template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const GradientTerms<A>* terms,
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const GradientTerms<A>& terms,
                                            const T* x, const T* dy, T* dx, Access access) {
     using C = compute_t<T>;
     using P = Pack<C, lanes<T, C, Bytes>>;
-    Rounded<C> rounded[max_columns];
-    bool any_extra = false;
-    for (Index c = 0; c < tile.channels(); ++c) {
-      rounded[c] = round<T, C>(terms[c]);
-      any_extra = any_extra || !(rounded[c].projection.extra == C(1) && rounded[c].scale.extra == C(1));
-    }
+    const Index channels = tile.channels();
+    C mean_dy[max_columns], mean[max_columns], rest[max_columns];
+    C projection[max_columns], extra_projection[max_columns], scale[max_columns], extra_scale[max_columns];
+    using Wider = Pack<A, lanes<T, A, Bytes>>;
+    for_each_pack<Wider>(channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+      using V = typename decltype(type)::Pack;
+      const V exact_dy = load<V>(terms.mean_dy() + c), exact = load<V>(terms.mean() + c);
+      store(mean_dy + c, exact_dy);
+      store(mean + c, exact);
+      const V mean_rest = (exact - load<V>(mean + c)) + load<V>(terms.mean_residual() + c);
+      store(rest + c, mean_rest * load<V>(terms.projection() + c) - (exact_dy - load<V>(mean_dy + c)));
+    });
+    const bool extra_p = round_factors<Wider>(terms.projection(), channels, projection, extra_projection);
+    const bool extra_s = round_factors<Wider>(terms.scale(), channels, scale, extra_scale);
+    for (C* coefficients : {mean_dy, mean, rest, projection, scale}) drop_payloads<T>(coefficients, channels);
 
-    // Each column's coefficients, and the first ones again for packs that go past the last.
-    const Runs runs(view, tile);
-    ColumnArray<P> means_dy, means, rests, projections, extra_projections, scales, extra_scales;
-    const Index phase = packs_phase<P>(dx + runs.begin(0));
-    C *const mean_dy = means_dy.from(phase), *const mean = means.from(phase), *const rest = rests.from(phase);
-    C *const projection = projections.from(phase), *const extra_projection = extra_projections.from(phase);
-    C *const scale = scales.from(phase), *const extra_scale = extra_scales.from(phase);
-    const auto set = [&](Index c, Index j, Index n) BATCHNORM_INLINE_LAMBDA {
-      fill<P>(mean_dy + j, n, rounded[c].mean_dy);
-      fill<P>(mean + j, n, rounded[c].mean);
-      fill<P>(rest + j, n, rounded[c].rest);
-      fill<P>(projection + j, n, rounded[c].projection.main);
-      fill<P>(scale + j, n, rounded[c].scale.main);
-      if (any_extra) {
-        fill<P>(extra_projection + j, n, rounded[c].projection.extra);
-        fill<P>(extra_scale + j, n, rounded[c].scale.extra);
+    if (extra_p || extra_s) {  // rare: no wider than it must be
+      using One = Pack<C, 1>;
+      if (!extra_p) std::fill_n(extra_projection, channels, C(1));
+      if (!extra_s) std::fill_n(extra_scale, channels, C(1));
+      transform_singly(view, tile, dx, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
+        const One centered = (load<One>(x + i) - One::all(mean[c])) * One::all(extra_projection[c]);
+        const One g = load<One>(dy + i) - One::all(mean_dy[c]);
+        const One sum = sub_mul(g, centered, One::all(projection[c])) + One::all(rest[c]);
+        return sum * One::all(extra_scale[c]) * One::all(scale[c]);
+      });
+      return;
+    }
+    const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
+      using Q = decltype(k.mean);
+      if (access.ahead != 0) {
+        detail::prefetch(x + i + access.ahead);
+        detail::prefetch(dy + i + access.ahead);
       }
+      const Q centered = load<Q>(x + i) - k.mean, g = load<Q>(dy + i) - k.mean_dy;
+      return (sub_mul(g, centered, k.projection) + k.rest) * k.scale;
     };
-    const bool by_columns = writes_by_columns(view);
-    if (by_columns) {
+    if (by_columns(view)) {
       const Columns columns(view, tile);
-      columns.for_each_channel(set);
-      if (runs.wraps()) {
-        repeat_first(columns.width, P::size, mean_dy, mean, rest, projection, scale);
-        if (any_extra) repeat_first(columns.width, P::size, extra_projection, extra_scale);
-      }
-    }
-    const Index columns_mask = by_columns ? -1 : 0;
-
-    for (Index r = 0; r < runs.count; ++r) {
-      if (!by_columns) set(runs.channel(r), 0, P::size);
-      const T *const x_run = x + runs.begin(r), *const dy_run = dy + runs.begin(r);
-      transform<P>(dx + runs.begin(r), runs.n, runs.period, access.streams,
-                   [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
-                     using Q = typename decltype(type)::Pack;
-                     const Index j = column & columns_mask;
-                     detail::prefetch(x_run + i + access.ahead);
-                     detail::prefetch(dy_run + i + access.ahead);
-                     Q centered = load<Q>(x_run + i) - load<Q>(mean + j);
-                     if (any_extra) centered = centered * load<Q>(extra_projection + j);
-                     const Q g = sub_mul(load<Q>(dy_run + i) - load<Q>(mean_dy + j), centered, load<Q>(projection + j));
-                     Q sum = g + load<Q>(rest + j);
-                     if (any_extra) sum = sum * load<Q>(extra_scale + j);
-                     return sum * load<Q>(scale + j);
-                   });
+      const Runs runs(columns);
+      ColumnArray<P> means_dy, means, rests, projections, scales;
+      const Index phase = packs_phase<P>(dx + runs.begin);
+      const bool wraps = runs.wraps();
+      const C* const g = means_dy.set(columns, wraps, phase, mean_dy);
+      const C* const m = means.set(columns, wraps, phase, mean);
+      const C* const q = rests.set(columns, wraps, phase, rest);
+      const C* const p = projections.set(columns, wraps, phase, projection);
+      const C* const a = scales.set(columns, wraps, phase, scale);
+      transform_columns<P>(runs, dx, access.streams, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
+        using Q = typename decltype(type)::Pack;
+        return result(i,
+                      Coefficients<Q>{load<Q>(g + j), load<Q>(m + j), load<Q>(q + j), load<Q>(p + j), load<Q>(a + j)});
+      });
+    } else {
+      const auto of_channel = [&](Index c) BATCHNORM_INLINE_LAMBDA {
+        return Coefficients<P>{P::all(mean_dy[c]), P::all(mean[c]), P::all(rest[c]), P::all(projection[c]),
+                               P::all(scale[c])};
+      };
+      transform_rows<P>(view, tile, dx, access.streams, of_channel, result);
     }
     if (access.streams) finish_streaming();
   }
 
  private:
-  template <class C>
-  struct Rounded {
-    C mean_dy, mean, rest;
-    Factors<C> projection, scale;
-  };
+  template <class P>
+  struct Coefficients {
+    P mean_dy, mean, rest, projection, scale;
 
-  template <class T, class C, class A>
-  static BATCHNORM_ALWAYS_INLINE Rounded<C> round(const GradientTerms<A>& terms) {
-    const C mean_dy = coefficient<T>(static_cast<C>(terms.mean_dy)), mean = coefficient<T>(static_cast<C>(terms.mean));
-    const A mean_rest = (terms.mean - A(mean)) + terms.mean_residual;
-    const A rest = mean_rest * terms.projection - (terms.mean_dy - A(mean_dy));
-    return {mean_dy, mean, coefficient<T>(static_cast<C>(rest)), factors<C>(coefficient<T>(terms.projection)),
-            factors<C>(coefficient<T>(terms.scale))};
-  }
+    friend BATCHNORM_ALWAYS_INLINE Coefficients blend(const Coefficients& a, const Coefficients& b, Index count) {
+      return {blend(a.mean_dy, b.mean_dy, count), blend(a.mean, b.mean, count), blend(a.rest, b.rest, count),
+              blend(a.projection, b.projection, count), blend(a.scale, b.scale, count)};
+    }
+  };
 };
 
 }  // namespace detail

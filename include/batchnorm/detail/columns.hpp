@@ -34,16 +34,6 @@ struct Columns {
     return ceil_div(prefetch_bytes, width * element_bytes) * stride;
   }
 
-  /// Calls f(c, j, n) for each n neighbouring columns from j on that are of the tile's c-th channel, j rising.
-  template <class F>
-  BATCHNORM_ALWAYS_INLINE void for_each_channel(const F& f) const {
-    const Index channels = inner == 1 ? step_width : step_width / inner;
-    Index j = 0;
-    for (Index r = 0; r < repeat; ++r) {
-      for (Index c = 0; c < channels; ++c, j += inner) f(c, j, inner);
-    }
-  }
-
   /// Calls f(c, j) for each column j, which is of the tile's c-th channel; for each c in an order that is always the
   /// same.
   template <class F>
@@ -59,46 +49,19 @@ struct Columns {
   }
 };
 
-/// Sets the `count` elements after the first `width` of each array to its first ones, over and over.
-template <class... Arrays>
-BATCHNORM_ALWAYS_INLINE void repeat_first(Index width, Index count, Arrays*... arrays) {
-  for (Index j = width; j < width + count; ++j) ((arrays[j] = arrays[j - width]), ...);
-}
-
-/// The runs of memory of a tile that is written, in their order: each of n elements, of one channel, or of columns that
-/// begin again after `period`.
+/// The runs of memory of a tile that is walked by columns, `stride` apart from `begin` on: each of n elements, whose
+/// columns begin again after `period`.
 struct Runs {
-  Index count, n, period;
+  Index begin, count, stride, n, period;
 
-  Runs(const View& view, const Tile& tile)
-      : channels_(tile.channels()),
-        outer_stride_(view.channels * view.inner),
-        inner_(view.inner),
-        begin_(tile.outer_begin * outer_stride_ + tile.channel_begin * view.inner + tile.inner_begin) {
-    if (writes_by_columns(view)) {
-      const Columns columns(view, tile);
-      const bool one_run = columns.stride == columns.width;
-      count = one_run ? 1 : columns.rows;
-      n = one_run ? columns.rows * columns.width + columns.rest : columns.width;
-      period = columns.width;
-      channels_ = 1;
-    } else {
-      count = (tile.outer_end - tile.outer_begin) * channels_;
-      n = period = tile.inner_end - tile.inner_begin;
-    }
+  explicit Runs(const Columns& columns) : begin(columns.begin), stride(columns.stride), period(columns.width) {
+    const bool one_run = columns.stride == columns.width;
+    count = one_run ? 1 : columns.rows;
+    n = one_run ? columns.rows * columns.width + columns.rest : columns.width;
   }
 
-  Index begin(Index run) const {
-    const Index outer = channels_ == 1 ? run : run / channels_;
-    return begin_ + outer * outer_stride_ + (run - outer * channels_) * inner_;
-  }
-  /// The channel of a run of one channel, counted from the tile's first.
-  Index channel(Index run) const { return run % channels_; }
   /// Whether a run goes on from its last column to its first again.
   bool wraps() const { return n > period; }
-
- private:
-  Index channels_, outer_stride_, inner_, begin_;
 };
 
 }  // namespace detail

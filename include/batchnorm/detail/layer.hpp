@@ -34,7 +34,6 @@ struct Layer {
   using Vector = Eigen::Tensor<Param, 1>;
   using Input = TensorView<const T, Dims>;
   using Output = TensorView<T, Dims>;
-  using Statistics = ChannelStatistics<A>;
   using Saved = SavedStatistics<A, Dims>;
 
   struct Scratch {
@@ -50,8 +49,7 @@ struct Layer {
   Vector weight, bias, weight_grad, bias_grad, running_mean, running_var;
   Saved saved;
   Scratch scratch;
-  MomentsWorkspace<A> moments_workspace;
-  GradientsWorkspace<A> gradients_workspace;
+  Workspace<A> workspace;
 
   explicit Layer(const BatchNormOptions& given) : options(given), axis(normalized_axis(given.channel_axis(), Dims)) {
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
@@ -81,15 +79,19 @@ struct Layer {
     if (view.size() == 0) {
       // Nothing to compute.
     } else if (by_batch) {
-      normalize_by_batch(device, view, x.data, y.data, &moments_workspace,
-                         [this](Index c, const ChannelMoments<A>& moments, const Statistics& s) {
-                           scratch.saved.set(c, s);
-                           scratch.M2(c) = moments.M2;
+      normalize_by_batch(device, view, x.data, y.data, &workspace,
+                         [&](Index c, Index count, const MomentSums<A>& sums) {
+                           const auto statistics = from_channel(scratch.saved.arrays(), c);
+                           set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
+                                                scratch.M2.data() + c);
+                           return statistics;
                          });
     } else {
-      for (Index c = 0; c < channels(); ++c) scratch.saved.set(c, running_statistics(c));
-      normalize(device, view, x.data, y.data,
-                [this](Index c) { return normalize_terms(scratch.saved[c], weight_of(c), bias_of(c)); });
+      const ChannelStatistics<A> statistics = scratch.saved.arrays();
+      set_running_statistics(channels(), running_mean.data(), running_var.data(), options.epsilon(), statistics);
+      normalize(device, view, x.data, y.data, [&](Index c, Index count, const NormalizeTerms<A>& terms) {
+        set_normalize_terms(count, from_channel(statistics, c), affine(c), terms);
+      });
     }
     scratch.saved.shape_ = x.shape;
     scratch.saved.constant_ = !by_batch;
@@ -107,27 +109,34 @@ struct Layer {
     const bool by_batch = uses_batch(false, x.shape, view);
     if (view.size() == 0) return;
     if (by_batch) {
-      normalize_by_batch(device, view, x.data, y.data, nullptr,
-                         [](Index, const ChannelMoments<A>&, const Statistics&) {});
+      normalize_by_batch(device, view, x.data, y.data, nullptr, [&](Index, Index count, const MomentSums<A>& sums) {
+        // In place of the sums, which are read before.
+        ChannelStatistics<A> statistics;
+        std::copy_n(sums.arrays, ChannelStatistics<A>::count, statistics.arrays);
+        set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
+                             static_cast<A*>(nullptr));
+        return statistics;
+      });
     } else {
-      normalize(device, view, x.data, y.data,
-                [this](Index c) { return normalize_terms(running_statistics(c), weight_of(c), bias_of(c)); });
+      normalize(device, view, x.data, y.data, [&](Index c, Index count, const NormalizeTerms<A>& terms) {
+        TileQuantities<ChannelStatistics<A>> statistics;
+        set_running_statistics(count, running_mean.data() + c, running_var.data() + c, options.epsilon(),
+                               statistics.all());
+        set_normalize_terms(count, statistics.all(), affine(c), terms);
+      });
     }
   }
 
-  // record(c, moments, statistics) is called once for each channel.
-  template <class Device, class Record>
-  void normalize_by_batch(const Device& device, const View& view, const T* x, T* y, MomentsWorkspace<A>* workspace,
-                          const Record& record) const {
-    const Index n = view.values_per_channel();
-    accumulate_moments(
-        device, view, x, workspace,
-        [&](Index c, const ChannelMoments<A>& moments) {
-          const Statistics s = batch_statistics(moments, n, options.epsilon());
-          record(c, moments, s);
-          return normalize_terms(s, weight_of(c), bias_of(c));
+  // statistics_of(c, count, sums) gives those of `count` channels from c on.
+  template <class Device, class StatisticsOf>
+  void normalize_by_batch(const Device& device, const View& view, const T* x, T* y, Workspace<A>* memory,
+                          const StatisticsOf& statistics_of) const {
+    accumulate_moments<summand_t<T>>(
+        device, view, x, memory,
+        [&](Index c, Index count, const MomentSums<A>& sums, const NormalizeTerms<A>& terms) {
+          set_normalize_terms(count, statistics_of(c, count, sums), affine(c), terms);
         },
-        [&](const Tile& tile, const NormalizeTerms<A>* terms, Index ahead) {
+        [&](const Tile& tile, const NormalizeTerms<A>& terms, Index ahead) {
           normalize(view, tile, terms, x, y, ahead);
         });
   }
@@ -150,27 +159,24 @@ struct Layer {
     check_overlap<T>("x", x.data, "dx", dx.data, view.size());
     check_overlap<T>("dy", dy.data, "dx", dx.data, view.size());
 
+    const ChannelStatistics<A> statistics = forward.arrays();
+    const auto set_constant_terms = [&](Index c, Index count, const NormalizeTerms<A>& terms) {
+      set_constant_gradient_terms(count, from_channel(statistics, c), affine(c).weight, terms);
+    };
     if (forward.constant() && !options.scale() && !options.shift()) {  // no sums to take
-      return normalize(device, view, dy.data, dx.data,
-                       [&](Index c) { return constant_gradient_terms(forward[c], weight_of(c)); });
+      return normalize(device, view, dy.data, dx.data, set_constant_terms);
     }
-    const Index n = view.values_per_channel();
     accumulate_gradients(
-        device, view, x.data, dy.data, forward.mean().data(), forward.mean_residual().data(), &gradients_workspace,
-        [&](Index c, const ChannelGradients<A>& sums) {
-          const Statistics s = forward[c];
-          scratch.dweight(c) = weight_gradient(s, sums);
-          scratch.dbias(c) = sums.dy;
-          return gradient_terms(s, sums, n, weight_of(c));
+        device, view, x.data, dy.data, statistics.mean(), !forward.constant(), &workspace,
+        [&](Index c, Index count, const ProductSums<A>& sums, const GradientTerms<A>& terms) {
+          set_gradient_terms(count, from_channel(statistics, c), sums, view.values_per_channel(), !forward.constant(),
+                             affine(c).weight, terms, scratch.dweight.data() + c, scratch.dbias.data() + c);
         },
-        [&](const Tile& tile, const GradientTerms<A>* terms, Index ahead) {
+        [&](const Tile& tile, const GradientTerms<A>& terms, Index ahead) {
           if (!forward.constant()) return apply_gradients(view, tile, terms, x.data, dy.data, dx.data, ahead);
-          NormalizeTerms<A> constant[max_columns];
-          for (Index c = 0; c < tile.channels(); ++c) {
-            const Index channel = tile.channel_begin + c;
-            constant[c] = constant_gradient_terms(forward[channel], weight_of(channel));
-          }
-          normalize(view, tile, constant, dy.data, dx.data, ahead);
+          TileQuantities<NormalizeTerms<A>> constant;
+          set_constant_terms(tile.channel_begin, tile.channels(), constant.all());
+          normalize(view, tile, constant.all(), dy.data, dx.data, ahead);
         });
     for (Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
     for (Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));
@@ -180,11 +186,8 @@ struct Layer {
 
   // --- Per channel.
 
-  A weight_of(Index c) const { return options.scale() ? A(weight(c)) : A(1); }
-  A bias_of(Index c) const { return options.shift() ? A(bias(c)) : A(0); }
-
-  Statistics running_statistics(Index c) const {
-    return {A(running_mean(c)), A(0), inverse_std(A(running_var(c)), options.epsilon())};
+  Affine<Param> affine(Index c) const {
+    return {options.scale() ? weight.data() + c : nullptr, options.shift() ? bias.data() + c : nullptr};
   }
 
   // Element by element: the user may keep pointers to the layer's own.
@@ -201,12 +204,17 @@ struct Layer {
     if (n != 0) {
       const A momentum =
           options.momentum() ? A(*options.momentum()) : A(A(1) / A(static_cast<double>(num_batches_tracked + 1)));
-      for (Index c = 0; c < channels(); ++c) {
-        const A mean = scratch.saved.mean()(c);
-        const A variance = variance_of(A(scratch.M2(c)), n, options.running_variance());
-        scratch.running_mean(c) = static_cast<Param>(moving_average(A(running_mean(c)), mean, momentum));
-        scratch.running_var(c) = static_cast<Param>(moving_average(A(running_var(c)), variance, momentum));
-      }
+      set_moving_average(
+          channels(), running_mean.data(), momentum,
+          [&](auto type, Index c) { return load<typename decltype(type)::Pack>(scratch.saved.arrays().mean() + c); },
+          scratch.running_mean.data());
+      set_moving_average(
+          channels(), running_var.data(), momentum,
+          [&](auto type, Index c) {
+            const auto M2 = load<typename decltype(type)::Pack>(scratch.M2.data() + c);
+            return variance_of(M2, n, options.running_variance());
+          },
+          scratch.running_var.data());
       exchange(running_mean, scratch.running_mean);
       exchange(running_var, scratch.running_var);
     }

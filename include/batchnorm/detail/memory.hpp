@@ -144,6 +144,8 @@ BATCHNORM_ALWAYS_INLINE auto stored(const P& value) {
   if constexpr (is_16_bit<T>) {
     using V = Vectors<P::size>;
     return V::bits(V::floats(value), T());
+  } else if constexpr (!std::is_same_v<T, typename P::Scalar>) {
+    return Vectors<P::size>::floats(value);
   } else {
     return VectorPack<T, P::size>{value.v};
   }

@@ -7,7 +7,7 @@
 #ifndef BATCHNORM_DETAIL_NORMALIZE_HPP
 #define BATCHNORM_DETAIL_NORMALIZE_HPP
 
-#include "batchnorm/detail/columns.hpp"
+#include "batchnorm/detail/per_channel.hpp"
 #include "batchnorm/detail/transform.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -15,77 +15,78 @@ namespace detail {
 
 /// y = (x - mean - mean_residual) * scale + shift.
 template <class A>
-struct NormalizeTerms {
-  A mean, mean_residual, scale, shift;
+struct NormalizeTerms : PerChannel<A, 4> {
+  A* mean() const { return this->arrays[0]; }
+  A* mean_residual() const { return this->arrays[1]; }
+  A* scale() const { return this->arrays[2]; }
+  A* shift() const { return this->arrays[3]; }
 };
 
 struct Normalize {
-  /// Has the terms of the tile's channels in terms[0 ... tile.channels()). y may be x.
+  /// Has the terms of the tile's channels. y may be x.
   template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const NormalizeTerms<A>* terms,
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const NormalizeTerms<A>& terms,
                                            const T* x, T* y, Access access) {
     using C = compute_t<T>;
     using P = Pack<C, lanes<T, C, Bytes>>;
-    Rounded<C> rounded[max_columns];
-    bool any_extra = false;
-    for (Index c = 0; c < tile.channels(); ++c) {
-      rounded[c] = round<T, C>(terms[c]);
-      any_extra = any_extra || !(rounded[c].scale.extra == C(1));
-    }
+    const Index channels = tile.channels();
+    C mean[max_columns], scale[max_columns], extra[max_columns], shift[max_columns];
+    using Wider = Pack<A, lanes<T, A, Bytes>>;
+    for_each_pack<Wider>(channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+      using V = typename decltype(type)::Pack;
+      const V exact = load<V>(terms.mean() + c);
+      store(mean + c, exact);
+      const V rest = (exact - load<V>(mean + c)) + load<V>(terms.mean_residual() + c);
+      store(shift + c, sub_mul(load<V>(terms.shift() + c), rest, load<V>(terms.scale() + c)));
+    });
+    const bool any_extra = round_factors<Wider>(terms.scale(), channels, scale, extra);
+    drop_payloads<T>(mean, channels);
+    drop_payloads<T>(scale, channels);
+    drop_payloads<T>(shift, channels);
 
-    // Each column's coefficients, and the first ones again for packs that go past the last.
-    const Runs runs(view, tile);
-    ColumnArray<P> means, scales, extra_scales, shifts;
-    const Index phase = packs_phase<P>(y + runs.begin(0));
-    C *const mean = means.from(phase), *const scale = scales.from(phase);
-    C *const extra_scale = extra_scales.from(phase), *const shift = shifts.from(phase);
-    const auto set = [&](Index c, Index j, Index n) BATCHNORM_INLINE_LAMBDA {
-      fill<P>(mean + j, n, rounded[c].mean);
-      fill<P>(scale + j, n, rounded[c].scale.main);
-      fill<P>(shift + j, n, rounded[c].shift);
-      if (any_extra) fill<P>(extra_scale + j, n, rounded[c].scale.extra);
+    if (any_extra) {  // rare: no wider than it must be
+      using One = Pack<C, 1>;
+      transform_singly(view, tile, y, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
+        const One centered = (load<One>(x + i) - One::all(mean[c])) * One::all(extra[c]);
+        return mul_add(centered, One::all(scale[c]), One::all(shift[c]));
+      });
+      return;
+    }
+    const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
+      using Q = decltype(k.mean);
+      if (access.ahead != 0) detail::prefetch(x + i + access.ahead);
+      return mul_add(load<Q>(x + i) - k.mean, k.scale, k.shift);
     };
-    const bool by_columns = writes_by_columns(view);
-    if (by_columns) {
+    if (by_columns(view)) {
       const Columns columns(view, tile);
-      columns.for_each_channel(set);
-      if (runs.wraps()) {
-        repeat_first(columns.width, P::size, mean, scale, shift);
-        if (any_extra) repeat_first(columns.width, P::size, extra_scale);
-      }
-    }
-    const Index columns_mask = by_columns ? -1 : 0;
-
-    for (Index r = 0; r < runs.count; ++r) {
-      if (!by_columns) set(runs.channel(r), 0, P::size);
-      const T* const from = x + runs.begin(r);
-      transform<P>(y + runs.begin(r), runs.n, runs.period, access.streams,
-                   [&](auto type, Index i, Index column) BATCHNORM_INLINE_LAMBDA {
-                     using Q = typename decltype(type)::Pack;
-                     const Index j = column & columns_mask;
-                     detail::prefetch(from + i + access.ahead);
-                     Q centered = load<Q>(from + i) - load<Q>(mean + j);
-                     if (any_extra) centered = centered * load<Q>(extra_scale + j);
-                     return mul_add(centered, load<Q>(scale + j), load<Q>(shift + j));
-                   });
+      const Runs runs(columns);
+      ColumnArray<P> means, scales, shifts;
+      const Index phase = packs_phase<P>(y + runs.begin);
+      const C* const m = means.set(columns, runs.wraps(), phase, mean);
+      const C* const a = scales.set(columns, runs.wraps(), phase, scale);
+      const C* const b = shifts.set(columns, runs.wraps(), phase, shift);
+      transform_columns<P>(runs, y, access.streams, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
+        using Q = typename decltype(type)::Pack;
+        return result(i, Coefficients<Q>{load<Q>(m + j), load<Q>(a + j), load<Q>(b + j)});
+      });
+    } else {
+      const auto of_channel = [&](Index c) BATCHNORM_INLINE_LAMBDA {
+        return Coefficients<P>{P::all(mean[c]), P::all(scale[c]), P::all(shift[c])};
+      };
+      transform_rows<P>(view, tile, y, access.streams, of_channel, result);
     }
     if (access.streams) finish_streaming();
   }
 
  private:
-  template <class C>
-  struct Rounded {
-    C mean, shift;
-    Factors<C> scale;
-  };
+  template <class P>
+  struct Coefficients {
+    P mean, scale, shift;
 
-  template <class T, class C, class A>
-  static BATCHNORM_ALWAYS_INLINE Rounded<C> round(const NormalizeTerms<A>& terms) {
-    const C mean = coefficient<T>(static_cast<C>(terms.mean));
-    const A rest = (terms.mean - A(mean)) + terms.mean_residual;
-    return {mean, coefficient<T>(static_cast<C>(terms.shift - rest * terms.scale)),
-            factors<C>(coefficient<T>(terms.scale))};
-  }
+    friend BATCHNORM_ALWAYS_INLINE Coefficients blend(const Coefficients& a, const Coefficients& b, Index count) {
+      return {blend(a.mean, b.mean, count), blend(a.scale, b.scale, count), blend(a.shift, b.shift, count)};
+    }
+  };
 };
 
 }  // namespace detail

@@ -27,11 +27,8 @@ inline constexpr Index max_columns = 1024;
 /// A kernel walks a tile in one of two ways. By rows: one channel after another, along `inner`, where that is long
 /// enough to fill vectors. By columns: along neighbouring channels, where inner is 1 or short, with one set of
 /// coefficients or sums for each element (c, i) of an outer step.
-inline bool sums_by_columns(const View& view) { return view.inner < 16; }
-
-/// Writing by columns crosses from channel to channel without a gap, which pays for spreading coefficients over rows of
-/// a few vectors once there are several outer steps.
-inline bool writes_by_columns(const View& view) { return view.inner < 16 || (view.inner < 256 && view.outer >= 8); }
+inline constexpr Index least_row = 16;
+inline bool by_columns(const View& view) { return view.inner < least_row; }
 
 /// An outer step narrower than this is not cut into blocks, and walked by columns together with its neighbours.
 inline constexpr Index narrow_step = 64;
@@ -61,7 +58,7 @@ class Partition {
   static Partition for_sums(const View& view, std::size_t element_bytes, Index threads) {
     Partition result(view, element_bytes);
     const Index bytes = result.element_bytes_;
-    if (sums_by_columns(view)) {
+    if (by_columns(view)) {
       result.cut_columns_for_sums(bytes, threads);
     } else {
       result.cut_rows_for_sums(bytes, threads);
@@ -80,7 +77,7 @@ class Partition {
       const Index blocks = ceil_div(wanted, result.outer_slices_);
       result.cut_blocks(ceil_div(view.channels, blocks), result.element_bytes_);
     }
-    if (result.tiles() < wanted && !writes_by_columns(view)) {
+    if (result.tiles() < wanted && !by_columns(view)) {
       const Index bytes = view.inner * result.element_bytes_;
       result.inner_slices_ = (std::min)(ceil_div(wanted, result.tiles()), ceil_div(bytes, small_bytes));
     }
@@ -99,7 +96,7 @@ class Partition {
   /// columns, as many rows as make up the distance.
   Index ahead() const {
     if (view_.size() * element_bytes_ < cached_bytes) return 0;
-    if (!writes_by_columns(view_) || blocks_ == 1) return prefetch_bytes / element_bytes_;
+    if (!by_columns(view_) || blocks_ == 1) return prefetch_bytes / element_bytes_;
     const Index step = view_.channels * view_.inner;
     return ceil_div(prefetch_bytes, ceil_div(step, blocks_) * element_bytes_) * step;
   }
@@ -134,9 +131,7 @@ class Partition {
   Partition(const View& view, std::size_t element_bytes)
       : view_(view), element_bytes_(static_cast<Index>(element_bytes)) {}
 
-  Index widest_block() const {
-    return writes_by_columns(view_) ? std::max<Index>(1, max_columns / view_.inner) : max_columns;
-  }
+  Index widest_block() const { return by_columns(view_) ? std::max<Index>(1, max_columns / view_.inner) : max_columns; }
 
   void cut_rows_for_sums(Index bytes, Index threads) {
     if (view_.inner > slice_values) {

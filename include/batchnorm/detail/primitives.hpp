@@ -10,11 +10,6 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-template <class A>
-using MomentsWorkspace = Workspace<CenteredSums<A>, NormalizeTerms<A>>;
-template <class A>
-using GradientsWorkspace = Workspace<ChannelGradients<A>, GradientTerms<A>>;
-
 template <class T>
 Index bytes_of(const View& view) {
   return view.size() * static_cast<Index>(sizeof(T));
@@ -27,77 +22,80 @@ bool should_stream(const View& view, bool in_place) {
   return !in_place && bytes_of<T>(view) >= large;
 }
 
-/// Primitive 1 over a tensor: between(c, moments) once for each channel, which gives the terms of
-/// second(tile, terms, ahead), a pass that follows. `workspace` may be null, at the cost of threads that share no
-/// channel's work.
-template <class T, class Device, class Between, class Second>
-void accumulate_moments(const Device& device, const View& view, const T* x,
-                        MomentsWorkspace<accumulator_t<T>>* workspace, const Between& between, const Second& second) {
-  using Sums = CenteredSums<accumulator_t<T>>;
+/// Primitive 1 over a tensor, with S as the type of short sums: between(c, channels, sums, terms) sets the terms of the
+/// channels from c on, for second(tile, terms, ahead), a pass that follows. `workspace` may be null, at the cost of
+/// threads that share no channel's work.
+template <class S, class T, class Device, class Between, class Second>
+void accumulate_moments(const Device& device, const View& view, const T* x, Workspace<accumulator_t<T>>* workspace,
+                        const Between& between, const Second& second) {
+  using Sums = MomentSums<accumulator_t<T>>;
   using Terms = NormalizeTerms<accumulator_t<T>>;
   const Isa isa = best_isa();
   const Index threads = usable_threads(device, bytes_of<T>(view));
   two_passes<Sums, Terms>(
       device, threads, Partition::for_sums(view, sizeof(T), threads), view.channels, workspace,
-      [&](const Tile& tile, Sums* sums) { run_kernel<AccumulateMoments, T>(isa, view, tile, x, sums); },
-      [](Sums& total, Index n, const Sums& more, Index k) { merge_sums(total, n, more, k); },
-      [&](Index c, const Sums& sums) { return between(c, moments_of(sums, view.values_per_channel())); }, second);
+      [&](const Tile& tile, const Sums& sums) { run_kernel<AccumulateMoments<S>, T>(isa, view, tile, x, sums); },
+      [](const Sums& total, Index n, const Sums& more, Index k, Index channels) {
+        merge_sums(total, n, more, k, channels);
+      },
+      between, second);
 }
 
 /// Primitive 2 over one tile.
 template <class T>
-void normalize(const View& view, const Tile& tile, const NormalizeTerms<accumulator_t<T>>* terms, const T* x, T* y,
+void normalize(const View& view, const Tile& tile, const NormalizeTerms<accumulator_t<T>>& terms, const T* x, T* y,
                Index ahead) {
   run_kernel<Normalize, T>(best_isa(), view, tile, terms, x, y, Access{should_stream<T>(view, x == y), ahead});
 }
 
-/// Primitive 2 over a tensor, with terms_of(c) for each channel.
-template <class T, class Device, class TermsOf>
-void normalize(const Device& device, const View& view, const T* x, T* y, const TermsOf& terms_of) {
+/// Primitive 2 over a tensor; set_terms(c, channels, terms) sets those of the channels from c on.
+template <class T, class Device, class SetTerms>
+void normalize(const Device& device, const View& view, const T* x, T* y, const SetTerms& set_terms) {
   const Index threads = usable_threads(device, bytes_of<T>(view));
   const Partition partition = Partition::for_elements(view, sizeof(T), threads);
   one_pass(device, threads, partition, [&](const Tile& tile) {
-    NormalizeTerms<accumulator_t<T>> terms[max_columns];
-    for (Index c = 0; c < tile.channels(); ++c) terms[c] = terms_of(tile.channel_begin + c);
-    normalize(view, tile, terms, x, y, partition.ahead());
+    TileQuantities<NormalizeTerms<accumulator_t<T>>> terms;
+    set_terms(tile.channel_begin, tile.channels(), terms.all());
+    normalize(view, tile, terms.all(), x, y, partition.ahead());
   });
 }
 
-/// Primitive 3 over a tensor, as accumulate_moments.
+/// Primitive 3 over a tensor, as accumulate_moments, about means that are or are not x's own.
 template <class T, class Device, class Between, class Second>
 void accumulate_gradients(const Device& device, const View& view, const T* x, const T* dy,
-                          const accumulator_t<T>* means, const accumulator_t<T>* residuals,
-                          GradientsWorkspace<accumulator_t<T>>* workspace, const Between& between,
-                          const Second& second) {
-  using Gradients = ChannelGradients<accumulator_t<T>>;
+                          const accumulator_t<T>* means, bool own_means, Workspace<accumulator_t<T>>* workspace,
+                          const Between& between, const Second& second) {
+  using Sums = ProductSums<accumulator_t<T>>;
   using Terms = GradientTerms<accumulator_t<T>>;
   const Isa isa = best_isa();
   const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
-  two_passes<Gradients, Terms>(
+  two_passes<Sums, Terms>(
       device, threads, Partition::for_sums(view, 2 * sizeof(T), threads), view.channels, workspace,
-      [&](const Tile& tile, Gradients* sums) {
-        run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, residuals, sums);
+      [&](const Tile& tile, const Sums& sums) {
+        run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, own_means, sums);
       },
-      [](Gradients& total, Index, const Gradients& more, Index) { merge_gradients(total, more); }, between, second);
+      [](const Sums& total, Index, const Sums& more, Index, Index channels) { merge_sums(total, more, channels); },
+      between, second);
 }
 
 /// Primitive 4 over one tile.
 template <class T>
-void apply_gradients(const View& view, const Tile& tile, const GradientTerms<accumulator_t<T>>* terms, const T* x,
+void apply_gradients(const View& view, const Tile& tile, const GradientTerms<accumulator_t<T>>& terms, const T* x,
                      const T* dy, T* dx, Index ahead) {
   const Access access{should_stream<T>(view, dx == x || dx == dy), ahead};
   run_kernel<ApplyGradients, T>(best_isa(), view, tile, terms, x, dy, dx, access);
 }
 
-/// Primitive 4 over a tensor, with terms_of(c) for each channel.
-template <class T, class Device, class TermsOf>
-void apply_gradients(const Device& device, const View& view, const T* x, const T* dy, T* dx, const TermsOf& terms_of) {
+/// Primitive 4 over a tensor; set_terms(c, channels, terms) sets those of the channels from c on.
+template <class T, class Device, class SetTerms>
+void apply_gradients(const Device& device, const View& view, const T* x, const T* dy, T* dx,
+                     const SetTerms& set_terms) {
   const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
   const Partition partition = Partition::for_elements(view, sizeof(T), threads);
   one_pass(device, threads, partition, [&](const Tile& tile) {
-    GradientTerms<accumulator_t<T>> terms[max_columns];
-    for (Index c = 0; c < tile.channels(); ++c) terms[c] = terms_of(tile.channel_begin + c);
-    apply_gradients(view, tile, terms, x, dy, dx, partition.ahead());
+    TileQuantities<GradientTerms<accumulator_t<T>>> terms;
+    set_terms(tile.channel_begin, tile.channels(), terms.all());
+    apply_gradients(view, tile, terms.all(), x, dy, dx, partition.ahead());
   });
 }
 

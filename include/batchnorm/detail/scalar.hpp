@@ -21,6 +21,11 @@ inline constexpr bool is_vectorized = std::is_same_v<T, float> || std::is_same_v
 template <class T>
 using accumulator_t = std::conditional_t<is_vectorized<T>, double, T>;
 
+/// The type in which a batch's moments are summed, a few values at a time. The 16-bit types' results are the exact ones
+/// rounded, whatever cancels in them, which takes all digits there are.
+template <class T>
+using summand_t = std::conditional_t<is_16_bit<T>, double, T>;
+
 /// The type of parameters, running statistics and gradients of parameters.
 template <class T>
 using param_t = std::conditional_t<is_16_bit<T>, float, T>;

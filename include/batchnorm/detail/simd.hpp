@@ -4,8 +4,10 @@
 #ifndef BATCHNORM_DETAIL_SIMD_HPP
 #define BATCHNORM_DETAIL_SIMD_HPP
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "batchnorm/detail/scalar.hpp"
@@ -54,6 +56,14 @@ struct Pack {
     }
     return result;
   }
+  friend BATCHNORM_ALWAYS_INLINE Pack operator/(const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) {
+      const T quotient = a.v[i] / b.v[i];
+      result.v[i] = quotient;
+    }
+    return result;
+  }
   /// a * b + c. One expression: Clang contracts it into one instruction only so.
   friend BATCHNORM_ALWAYS_INLINE Pack mul_add(const Pack& a, const Pack& b, const Pack& c) {
     Pack result;
@@ -72,10 +82,42 @@ struct Pack {
     }
     return result;
   }
-  /// Zero in the first `count` lanes.
-  friend BATCHNORM_ALWAYS_INLINE Pack without_first(const Pack& a, Index count) {
+  /// The first `count` numbers of a, and of b those after them.
+  friend BATCHNORM_ALWAYS_INLINE Pack blend(const Pack& a, const Pack& b, Index count) {
+    Pack result = b;
+    for (int i = 0; i < N && i < count; ++i) result.v[i] = a.v[i];
+    return result;
+  }
+  /// 0 in place of a's numbers below 0.
+  friend BATCHNORM_ALWAYS_INLINE Pack not_negative(const Pack& a) {
     Pack result = a;
-    for (int i = 0; i < N && i < count; ++i) result.v[i] = T(0);
+    for (int i = 0; i < N; ++i) {
+      if (a.v[i] < T(0)) result.v[i] = T(0);
+    }
+    return result;
+  }
+  /// 1 for each number whose size is below `least` but not 0, or above `most` but finite, and 0 for all others.
+  friend BATCHNORM_ALWAYS_INLINE Pack one_outside(const Pack& a, const T& least, const T& most) {
+    Pack result;
+    for (int i = 0; i < N; ++i) {
+      const T magnitude = a.v[i] < T(0) ? -a.v[i] : a.v[i];
+      const bool outside =
+          (magnitude < least && magnitude > T(0)) || (magnitude > most && magnitude <= (std::numeric_limits<T>::max)());
+      result.v[i] = T(outside ? 1 : 0);
+    }
+    return result;
+  }
+  /// 1 / a, but 0 where a is 0.
+  friend BATCHNORM_ALWAYS_INLINE Pack inverse_or_zero(const Pack& a) {
+    Pack result = a;
+    for (int i = 0; i < N; ++i) {
+      if (a.v[i] == T(0)) {
+        result.v[i] = T(0);
+      } else {
+        const T inverse = T(1) / a.v[i];
+        result.v[i] = inverse;
+      }
+    }
     return result;
   }
   friend BATCHNORM_ALWAYS_INLINE T sum(const Pack& a) {
@@ -138,18 +180,36 @@ struct VectorPack {
   friend BATCHNORM_ALWAYS_INLINE Self operator+(const Self& a, const Self& b) { return Self{{a.v + b.v}}; }
   friend BATCHNORM_ALWAYS_INLINE Self operator-(const Self& a, const Self& b) { return Self{{a.v - b.v}}; }
   friend BATCHNORM_ALWAYS_INLINE Self operator*(const Self& a, const Self& b) { return Self{{a.v * b.v}}; }
+  friend BATCHNORM_ALWAYS_INLINE Self operator/(const Self& a, const Self& b) { return Self{{a.v / b.v}}; }
   friend BATCHNORM_ALWAYS_INLINE Self mul_add(const Self& a, const Self& b, const Self& c) {
     return Self{{a.v * b.v + c.v}};
   }
   friend BATCHNORM_ALWAYS_INLINE Self sub_mul(const Self& c, const Self& a, const Self& b) {
     return Self{{c.v - a.v * b.v}};
   }
-  friend BATCHNORM_ALWAYS_INLINE Self without_first(const Self& a, Index count) {
+  friend BATCHNORM_ALWAYS_INLINE Self blend(const Self& a, const Self& b, Index count) {
     using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
     Mask lane{}, first{};
     for (int i = 0; i < N; ++i) lane[i] = static_cast<Lane>(i);
     for (int i = 0; i < N; ++i) first[i] = static_cast<Lane>(count);
-    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(a.v) & (lane >= first))}};
+    const Mask from_b = lane >= first;
+    return Self{
+        {reinterpret_cast<Vector>((reinterpret_cast<Mask>(a.v) & ~from_b) | (reinterpret_cast<Mask>(b.v) & from_b))}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self not_negative(const Self& a) {
+    const Mask negative = a.v < Vector{};
+    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(a.v) & ~negative)}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self one_outside(const Self& a, T least, T most) {
+    const Vector lower = all(least).v, upper = all(most).v, last = all((std::numeric_limits<T>::max)()).v;
+    const Vector magnitude = a.v < Vector{} ? -a.v : a.v;
+    const Mask outside = ((magnitude < lower) & (magnitude > Vector{})) | ((magnitude > upper) & (magnitude <= last));
+    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(all(T(1)).v) & outside)}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self inverse_or_zero(const Self& a) {
+    const Mask zero = a.v == Vector{};
+    const Self inverse = all(T(1)) / a;
+    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(inverse.v) & ~zero)}};
   }
   friend BATCHNORM_ALWAYS_INLINE T sum(const Self& a) {
     T result = a.v[0];
@@ -176,6 +236,35 @@ inline constexpr bool is_register = std::is_base_of_v<VectorPack<typename P::Sca
 template <class P>
 inline constexpr bool is_register = false;
 #endif
+
+/// The square root of each number.
+template <class P>
+BATCHNORM_ALWAYS_INLINE P square_root(const P& a) {
+  using std::sqrt;
+  P result = a;
+  for (int i = 0; i < P::size; ++i) {
+    const typename P::Scalar root = sqrt(a.v[i]);
+    result.v[i] = root;
+  }
+  return result;
+}
+
+/// Tells a function which pack to work in.
+template <class P>
+struct PackType {
+  using Pack = P;
+};
+
+/// Calls f(PackType<Q>(), i) for all of [0, n), Q::size numbers from i on at a time, Q being P or, for those that are
+/// left, a pack of one.
+template <class P, class F>
+BATCHNORM_ALWAYS_INLINE void for_each_pack(Index n, const F& f) {
+  Index i = 0;
+  for (; i + P::size <= n; i += P::size) f(PackType<P>(), i);
+  if constexpr (P::size > 1) {
+    for (; i < n; ++i) f(PackType<Pack<typename P::Scalar, 1>>(), i);
+  }
+}
 
 }  // namespace detail
 BATCHNORM_NAMESPACE_END

@@ -13,12 +13,6 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Tells a function which pack to work in.
-template <class P>
-struct PackType {
-  using Pack = P;
-};
-
 /// How many elements past a multiple of a pack's size an address lies.
 template <class P, class T>
 Index packs_phase(const T* y) {
@@ -29,87 +23,166 @@ Index packs_phase(const T* y) {
 /// to one.
 template <class P>
 struct ColumnArray {
-  alignas(is_register<P> ? sizeof(P) : alignof(P)) typename P::Scalar values[max_columns + 2 * P::size];
+  using C = typename P::Scalar;
+  // Whole packs are set of each channel, the last one too.
+  alignas(is_register<P> ? sizeof(P) : alignof(P)) C values[max_columns + 3 * P::size + least_row];
 
-  typename P::Scalar* from(Index phase) { return values + phase; }
+  /// Sets the columns from the coefficients of the tile's channels, and P::size more if the last is followed by the
+  /// first again; returns the first.
+  BATCHNORM_ALWAYS_INLINE const C* set(const Columns& columns, bool wraps, Index phase, const C* of_channel) {
+    C* const first = values + phase;
+    const Index end = columns.width + (wraps ? P::size : 0), step = columns.step_width;
+    for (Index from = 0; from < end; from += step) {
+      if (columns.inner == 1) {
+        std::copy_n(of_channel, (std::min)(step, end - from), first + from);
+        continue;
+      }
+      const C* value = of_channel;
+      for (Index j = from; j < (std::min)(end, from + step); j += columns.inner, ++value) {
+        for (Index k = j; k < j + columns.inner; k += P::size) store(first + k, P::all(*value));
+      }
+    }
+    return first;
+  }
 };
 
-/// Sets n columns from `first` on; those after them may be overwritten, by up to a pack.
-template <class P>
-BATCHNORM_ALWAYS_INLINE void fill(typename P::Scalar* first, Index n, const typename P::Scalar& value) {
-  if (n == 1) {
-    *first = value;
-  } else {
-    for (Index j = 0; j < n; j += P::size) store(first + j, P::all(value));
-  }
-}
-
-template <class P, class T>
-BATCHNORM_ALWAYS_INLINE void put(T* to, const P& value, bool streamed) {
+/// Stores packs one after another. They are computed, all of them, before: as arguments, not as named values, which GCC
+/// 12 would write to the stack as well.
+template <class T, class P, class... Packs>
+BATCHNORM_ALWAYS_INLINE void put(T* to, bool streamed, const P& value, const Packs&... more) {
   if (streamed) {
     stream(to, value);
+    ((to += P::size, stream(to, more)), ...);
   } else {
     store(to, value);
+    ((to += P::size, store(to, more)), ...);
   }
 }
 
-/// y[i] = f(PackType<Q>(), i, i % period) for i in [0, n), where f gives Q::size elements from i on, Q being P or a
-/// pack of one, and may count on so many columns more after the period as on the first ones again.
+/// Stores a pack's first numbers, or its last, fewer than all.
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE void store_part(T* to, const P& value, Index skip, Index count) {
+  T all[P::size];
+  store(all, value);
+  for (Index i = 0; i < count; ++i) to[i] = all[skip + i];
+}
+
+/// Writes a run of whole channels, one after another, or a part of one channel: y[i] = f(i, k) for [begin, end), where
+/// f gives P::size elements from i on, and k are the coefficients of each: of_channel(c) gives those of a channel, in
+/// packs, and blend(a, b, count) the first of one channel and the rest of the next. A channel, `n` elements, is no
+/// shorter than a pack.
 ///
 /// f may read y itself at those elements: none is written before all that need it are read. Where y lies, whether it is
 /// streamed past the cache, and how a tensor is cut into runs changes no bit of it.
+template <class P, class T, class OfChannel, class F>
+BATCHNORM_ALWAYS_INLINE void transform_channels(T* y, Index begin, Index n, Index channel, Index channel_end,
+                                                bool streamed, const OfChannel& of_channel, const F& f) {
+  constexpr Index N = P::size;
+  const Index end = begin + n * (channel_end - channel);
+  // Whole packs begin at an address that is a multiple of their size. What lies before and after them is part of packs
+  // that overlap them.
+  const Index past = packs_phase<P>(y + begin), head = past == 0 ? 0 : N - past, tail = (end - begin - head) % N;
+  auto k = of_channel(channel);
+  if (head != 0) store_part(y + begin, f(begin, k), 0, head);
+  P last{};
+  if (tail != 0) last = f(end - N, of_channel(channel_end - 1));
+
+  Index i = begin + head;
+  for (Index next = begin + n;; next += n) {
+    const Index stop = (std::min)(next, end - tail);
+    for (; i + 4 * N <= stop; i += 4 * N) {
+      put(y + i, streamed, f(i, k), f(i + N, k), f(i + 2 * N, k), f(i + 3 * N, k));
+    }
+    for (; i + N <= stop; i += N) put(y + i, streamed, f(i, k));
+    if (++channel == channel_end) break;
+    const auto next_k = of_channel(channel);
+    if (i < next) {
+      put(y + i, streamed, f(i, blend(k, next_k, next - i)));
+      i += N;
+    }
+    k = next_k;
+  }
+  if (tail != 0) store_part(y + end - tail, last, N - tail, tail);
+}
+
+/// The same for a tile, walked by rows.
+template <class P, class T, class OfChannel, class F>
+BATCHNORM_ALWAYS_INLINE void transform_rows(const View& view, const Tile& tile, T* y, bool streamed,
+                                            const OfChannel& of_channel, const F& f) {
+  const Index n = tile.inner_end - tile.inner_begin, channels = tile.channels();
+  const Index run = n == view.inner ? channels : 1;  // channels that lie one after another
+  for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+    for (Index c = 0; c < channels; c += run) {
+      const Index begin = (o * view.channels + tile.channel_begin + c) * view.inner + tile.inner_begin;
+      transform_channels<P>(y, begin, n, c, c + run, streamed, of_channel, f);
+    }
+  }
+}
+
+/// y[i] = f(PackType<Q>(), i, j) for the tile's elements, walked by columns, where f gives Q::size elements from i on,
+/// the first in column j, Q being P or a pack of one. Where `runs.wraps()`, f may count on P::size columns more after
+/// the last as on the first ones again. As above, f may read y itself.
 template <class P, class T, class F>
-BATCHNORM_ALWAYS_INLINE void transform(T* y, Index n, Index period, bool streamed, const F& f) {
+BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool streamed, const F& f) {
   using All = PackType<P>;
   using One = PackType<Pack<typename P::Scalar, 1>>;
   constexpr Index N = P::size;
+  const Index n = runs.n;
+  for (Index begin = runs.begin, end = runs.begin + runs.count * runs.stride; begin < end; begin += runs.stride) {
+    // As above; but packs that overlap cost short runs too much, and are no way to write what is streamed, whose lines
+    // no ordinary store should touch again, or what is shorter than they are: single elements then.
+    const Index past = packs_phase<P>(y + begin);
+    const bool overlap = n >= N && !streamed;
+    const Index head = past == 0 || (overlap && n < 8 * N) ? 0 : (std::min)(n, N - past);
+    const bool ragged = (n - head) % N != 0;
+    P first{}, last{};
+    if (overlap && head != 0) first = f(All(), begin, 0);
+    if (overlap && ragged) last = f(All(), begin + n - N, (n - N) % runs.period);
 
-  // Whole packs begin at an address that is a multiple of their size. What lies before and after them is done by packs
-  // that overlap their neighbours, and are computed before those are written; or one by one, where y is streamed, whose
-  // lines no ordinary store should touch again.
-  const Index past = packs_phase<P>(y);
-  const bool overlap = n >= N && !streamed;
-  const Index head = past == 0 || (overlap && n < 8 * N) ? 0 : (std::min)(n, N - past);
-  const bool ragged = (n - head) % N != 0;
-  P first, last;
-  if (overlap && head != 0) first = f(All(), 0, 0);
-  if (overlap && ragged) last = f(All(), n - N, (n - N) % period);
-
-  Index i = overlap ? head : 0, j = i;
-  Index singles = overlap ? i : n < N ? n : head;
-  for (;;) {
-    for (; i < singles; ++i, ++j) {
-      if (j == period) j = 0;
-      store(y + i, f(One(), i, j));
-    }
-    while (i + N <= n) {
-      if (j >= period) j -= period;
-      const Index end = (std::min)(n, i + (period - j));  // of packs that begin in this period
-      for (; i + 4 * N <= end; i += 4 * N, j += 4 * N) {
-        const P a = f(All(), i, j), b = f(All(), i + N, j + N);
-        const P c = f(All(), i + 2 * N, j + 2 * N), d = f(All(), i + 3 * N, j + 3 * N);
-        put(y + i, a, streamed);
-        put(y + i + N, b, streamed);
-        put(y + i + 2 * N, c, streamed);
-        put(y + i + 3 * N, d, streamed);
+    Index i = overlap ? head : 0, j = i;
+    Index singles = overlap ? i : n < N ? n : head;
+    for (;;) {
+      for (; i < singles; ++i, ++j) {
+        if (j == runs.period) j = 0;
+        store(y + begin + i, f(One(), begin + i, j));
       }
-      for (; i < end && i + N <= n; i += N, j += N) put(y + i, f(All(), i, j), streamed);
+      while (i + N <= n) {
+        if (j >= runs.period) j -= runs.period;
+        const Index stop = (std::min)(n, i + (runs.period - j));  // of packs that begin in this period
+        for (; i + 4 * N <= stop; i += 4 * N, j += 4 * N) {
+          put(y + begin + i, streamed, f(All(), begin + i, j), f(All(), begin + i + N, j + N),
+              f(All(), begin + i + 2 * N, j + 2 * N), f(All(), begin + i + 3 * N, j + 3 * N));
+        }
+        for (; i < stop && i + N <= n; i += N, j += N) put(y + begin + i, streamed, f(All(), begin + i, j));
+      }
+      if (overlap || i == n) break;
+      if (j >= runs.period) j -= runs.period;
+      singles = n;
     }
-    if (overlap || i == n) break;
-    if (j >= period) j -= period;
-    singles = n;
+    if (overlap && head != 0) store(y + begin, first);
+    if (overlap && ragged) store(y + begin + n - N, last);
   }
-  if (overlap && head != 0) store(y, first);
-  if (overlap && ragged) store(y + n - N, last);
 }
 
-/// A coefficient for tensors of T: as it is, but NaN without digits that a 16-bit T has not.
-template <class T, class C>
-BATCHNORM_ALWAYS_INLINE C coefficient(const C& value) {
-  if constexpr (is_16_bit<T>) {
-    if (value != value) return std::numeric_limits<C>::quiet_NaN();
+/// y[i] = f(i, c) for each of the tile's elements, one by one, c being its channel counted from the tile's first.
+template <class T, class F>
+BATCHNORM_ALWAYS_INLINE void transform_singly(const View& view, const Tile& tile, T* y, const F& f) {
+  for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+    for (Index c = 0; c < tile.channels(); ++c) {
+      const Index row = (o * view.channels + tile.channel_begin + c) * view.inner;
+      for (Index i = row + tile.inner_begin; i < row + tile.inner_end; ++i) store(y + i, f(i, c));
+    }
   }
-  return value;
+}
+
+/// Coefficients for tensors of T: as they are, but a NaN without digits that a 16-bit T has not.
+template <class T, class C>
+BATCHNORM_ALWAYS_INLINE void drop_payloads(C* coefficients, Index n) {
+  if constexpr (is_16_bit<T>) {
+    for (Index i = 0; i < n; ++i) {
+      if (coefficients[i] != coefficients[i]) coefficients[i] = std::numeric_limits<C>::quiet_NaN();
+    }
+  }
 }
 
 /// A factor as the product of two. `extra` is 1 unless the factor is outside of the normal range of C, where a single C
@@ -127,15 +200,37 @@ BATCHNORM_NOINLINE Factors<C> two_factors(const A& factor) {
   return {static_cast<C>(main), static_cast<C>(factor / main)};
 }
 
-template <class C, class A>
-BATCHNORM_ALWAYS_INLINE Factors<C> factors(const A& factor) {
-  if constexpr (!std::is_same_v<C, A>) {
-    constexpr A least = (std::numeric_limits<C>::min)(), most = (std::numeric_limits<C>::max)();
-    const A size = factor < A(0) ? -factor : factor;
-    const bool normal = (size >= least && size <= most) || size == A(0);
-    if (!normal && size <= (std::numeric_limits<A>::max)()) return two_factors<C>(factor);
+/// Rounds n factors, packs P at a time; returns whether any of them took two.
+template <class P, class C>
+BATCHNORM_ALWAYS_INLINE bool round_factors(const typename P::Scalar* factors, Index n, C* main, C* extra) {
+  using A = typename P::Scalar;
+  if constexpr (std::is_same_v<C, A>) {
+    std::copy_n(factors, n, main);
+    return false;
+  } else {
+    const A least = (std::numeric_limits<C>::min)(), most = (std::numeric_limits<C>::max)();
+    A abnormal = A(0);
+    P packs_abnormal = P::all(A(0));
+    for_each_pack<P>(n, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+      using Q = typename decltype(type)::Pack;
+      const Q factor = load<Q>(factors + c);
+      store(main + c, factor);
+      const Q outside = one_outside(factor, least, most);
+      if constexpr (std::is_same_v<Q, P>) {
+        packs_abnormal = packs_abnormal + outside;
+      } else {
+        abnormal = abnormal + outside.v[0];
+      }
+    });
+    if (abnormal + sum(packs_abnormal) == A(0)) return false;
+    for (Index c = 0; c < n; ++c) {
+      const bool two = one_outside(Pack<A, 1>::all(factors[c]), least, most).v[0] != A(0);
+      const Factors<C> rounded = two ? two_factors<C>(factors[c]) : Factors<C>{main[c], C(1)};
+      main[c] = rounded.main;
+      extra[c] = rounded.extra;
+    }
+    return true;
   }
-  return {static_cast<C>(factor), C(1)};
 }
 
 }  // namespace detail
