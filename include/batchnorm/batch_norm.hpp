@@ -50,13 +50,17 @@ class BatchNorm {
   static_assert(Dims >= 2, "batchnorm: Dims is the rank of the tensors, at least 2");
 
  public:
+  /// The scalar of inputs, outputs and their gradients.
   using Scalar = T;
   /// Sums, statistics and per-channel algebra: double for float, double and the 16-bit types, else T.
   using Accumulator = detail::accumulator_t<T>;
-  /// Parameters, running statistics and gradients of parameters.
+  /// Parameters, running statistics and gradients of parameters: float for the 16-bit types, else T.
   using Param = detail::param_t<T>;
+  /// One Param per channel.
   using Vector = Eigen::Tensor<Param, 1>;
+  /// Eigen's signed type of sizes.
   using Index = Eigen::Index;
+  /// What a forward leaves for its backward.
   using SavedStatistics = batchnorm::SavedStatistics<Accumulator, Dims>;
 
   /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Converts from a number of
@@ -74,17 +78,30 @@ class BatchNorm {
   /// The user may write to all of these. Sizes are checked at every call: num_features, or 0 where an option switches
   /// the thing off.
   ///@{
-  Vector& weight() { return layer_.weight; }  ///< The scale (gamma), [num_features].
+
+  /// The scale (gamma), [num_features]; at first 1.
+  Vector& weight() { return layer_.weight; }
+  /// The scale, read only.
   const Vector& weight() const { return layer_.weight; }
-  Vector& bias() { return layer_.bias; }  ///< The shift (beta), [num_features].
+  /// The shift (beta), [num_features]; at first 0.
+  Vector& bias() { return layer_.bias; }
+  /// The shift, read only.
   const Vector& bias() const { return layer_.bias; }
-  Vector& running_mean() { return layer_.running_mean; }  ///< Of the batches seen in training, [num_features].
+  /// The running mean of the batches seen in training, [num_features]; at first 0.
+  Vector& running_mean() { return layer_.running_mean; }
+  /// The running mean, read only.
   const Vector& running_mean() const { return layer_.running_mean; }
-  Vector& running_var() { return layer_.running_var; }  ///< Likewise, biased or not as options().running_variance().
+  /// The running variance of those batches, biased or not as options().running_variance(), [num_features]; at first 1.
+  Vector& running_var() { return layer_.running_var; }
+  /// The running variance, read only.
   const Vector& running_var() const { return layer_.running_var; }
-  Vector& weight_grad() { return layer_.weight_grad; }  ///< The sum of all backward passes' since zero_grad().
+  /// The gradient of the scale, [num_features]: the sum of all backward passes' since zero_grad().
+  Vector& weight_grad() { return layer_.weight_grad; }
+  /// The gradient of the scale, read only.
   const Vector& weight_grad() const { return layer_.weight_grad; }
-  Vector& bias_grad() { return layer_.bias_grad; }  ///< Likewise.
+  /// The gradient of the shift, [num_features]: the sum of all backward passes' since zero_grad().
+  Vector& bias_grad() { return layer_.bias_grad; }
+  /// The gradient of the shift, read only.
   const Vector& bias_grad() const { return layer_.bias_grad; }
   ///@}
 
@@ -123,6 +140,7 @@ class BatchNorm {
   }
   /// Inference mode.
   BatchNorm& eval() { return train(false); }
+  /// Whether in training mode.
   bool is_training() const { return layer_.training; }
 
   /// Normalizes x by the present mode. Four call shapes:

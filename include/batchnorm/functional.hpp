@@ -13,23 +13,32 @@ template <class X>
 using AccumulatorOf = detail::accumulator_t<detail::scalar_of<X>>;
 
 /// Per-channel coefficients of `normalize`: y = (x - mean - mean_residual) * scale + shift, each [channels].
+/// Beside each is what it is in batch normalization.
 template <class A>
 struct NormalizeCoefficients {
-  Eigen::Tensor<A, 1> mean, mean_residual, scale, shift;
+  Eigen::Tensor<A, 1> mean,  ///< the mean, to A's precision
+      mean_residual,         ///< what that leaves of it, or 0
+      scale,                 ///< weight / sqrt(variance + epsilon)
+      shift;                 ///< the bias
 };
 
 /// Per-channel coefficients of `apply_gradients`, each [channels]:
 /// dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale.
+/// Beside each is what it is in batch normalization by the statistics of the batch.
 template <class A>
 struct GradientCoefficients {
-  Eigen::Tensor<A, 1> mean_dy, mean, mean_residual, projection, scale;
+  Eigen::Tensor<A, 1> mean_dy,  ///< sum(dy) / n, of n values per channel
+      mean,                     ///< the mean of x, to A's precision
+      mean_residual,            ///< what that leaves of it, or 0
+      projection,               ///< sum(dy * (x - mean)) / n / (variance + epsilon)
+      scale;                    ///< weight / sqrt(variance + epsilon)
 };
 
 /// The result of `accumulate_gradients`, each [channels].
 template <class A>
 struct GradientSums {
   Eigen::Tensor<A, 1> dy;           ///< sum(dy)
-  Eigen::Tensor<A, 1> dy_centered;  ///< sum(dy * (x - mean))
+  Eigen::Tensor<A, 1> dy_centered;  ///< sum(dy * (x - mean - mean_residual))
 };
 
 namespace detail {
@@ -53,7 +62,8 @@ void check_per_channel(const char* name, const Vector& vector, Index channels) {
 }  // namespace detail
 
 /// Primitive 1: count, mean and M2 of each channel of x, a tensor or expression of any rank, on the axis given
-/// (negative: from the back). One pass over memory.
+/// (negative: from the back). One pass over memory. Throws std::invalid_argument for an axis that x has not, or that
+/// has no channels.
 template <class Device, class X>
 BasicMoments<AccumulatorOf<X>> accumulate_moments(const Device& device, const X& x, int channel_axis) {
   const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
@@ -62,12 +72,15 @@ BasicMoments<AccumulatorOf<X>> accumulate_moments(const Device& device, const X&
   moments.add(device, input, axis);
   return moments;
 }
+
+/// Primitive 1 on the calling thread.
 template <class X>
 BasicMoments<AccumulatorOf<X>> accumulate_moments(const X& x, int channel_axis) {
   return accumulate_moments(Eigen::DefaultDevice(), x, channel_axis);
 }
 
-/// Primitive 2: y = (x - mean - mean_residual) * scale + shift, into y of x's type, shape and layout, which may be x.
+/// Primitive 2: y = (x - mean - mean_residual) * scale + shift, into y of x's type, shape and layout, which may be x
+/// but not overlap it otherwise. Throws std::invalid_argument for shapes and sizes that do not fit.
 template <class Device, class X, class Y>
 void normalize(const Device& device, const X& x, int channel_axis,
                const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {
@@ -90,12 +103,16 @@ void normalize(const Device& device, const X& x, int channel_axis,
     std::copy_n(coefficients.shift.data() + c, channels, terms.shift());
   });
 }
+
+/// Primitive 2 on the calling thread.
 template <class X, class Y, std::enable_if_t<detail::is_tensor<X>, int> = 0>
 void normalize(const X& x, int channel_axis, const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {
   normalize(Eigen::DefaultDevice(), x, channel_axis, coefficients, std::forward<Y>(y));
 }
 
-/// Primitive 3: sum(dy) and sum(dy * (x - mean - mean_residual)) of each channel, for a mean of each channel.
+/// Primitive 3: sum(dy) and sum(dy * (x - mean - mean_residual)) of each channel, for a mean of each channel. dy is of
+/// x's type, shape and layout; mean and mean_residual are [channels]. Throws std::invalid_argument for shapes and sizes
+/// that do not fit.
 template <class Device, class X, class Dy, std::enable_if_t<!detail::is_tensor<Device>, int> = 0>
 GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const X& x, const Dy& dy, int channel_axis,
                                                     const Eigen::Tensor<AccumulatorOf<X>, 1>& mean,
@@ -130,6 +147,8 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
       [](const detail::Tile&, const detail::GradientTerms<A>&, Eigen::Index) {});
   return result;
 }
+
+/// Primitive 3 on the calling thread.
 template <class X, class Dy, std::enable_if_t<detail::is_tensor<X>, int> = 0>
 GradientSums<AccumulatorOf<X>> accumulate_gradients(const X& x, const Dy& dy, int channel_axis,
                                                     const Eigen::Tensor<AccumulatorOf<X>, 1>& mean,
@@ -138,7 +157,8 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const X& x, const Dy& dy, in
 }
 
 /// Primitive 4: dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale, into dx of x's type, shape and
-/// layout, which may be x or dy.
+/// layout, which may be x or dy but not overlap them otherwise. Throws std::invalid_argument for shapes and sizes that
+/// do not fit.
 template <class Device, class X, class Dy, class Dx, std::enable_if_t<!detail::is_tensor<Device>, int> = 0>
 void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel_axis,
                      const GradientCoefficients<AccumulatorOf<X>>& coefficients, Dx&& dx) {
@@ -169,6 +189,8 @@ void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel
                             std::copy_n(coefficients.scale.data() + c, channels, terms.scale());
                           });
 }
+
+/// Primitive 4 on the calling thread.
 template <class X, class Dy, class Dx, std::enable_if_t<detail::is_tensor<X>, int> = 0>
 void apply_gradients(const X& x, const Dy& dy, int channel_axis,
                      const GradientCoefficients<AccumulatorOf<X>>& coefficients, Dx&& dx) {

@@ -16,11 +16,13 @@ BATCHNORM_NAMESPACE_BEGIN
 ///     for (const auto& batch : batches) moments.add(batch);
 ///     auto variance = moments.variance(batchnorm::Variance::unbiased);
 ///
-/// `A` is the accumulator: double for tensors of float and double, else the tensor's own scalar.
+/// `A` is the accumulator: double for tensors of float, double and the 16-bit types, else the tensor's own scalar.
 template <class A>
 class BasicMoments {
  public:
+  /// One A per channel.
   using Vector = Eigen::Tensor<A, 1>;
+  /// Eigen's signed type of sizes.
   using Index = Eigen::Index;
 
   /// The moments of no values, for `channels` channels, at least 1; else std::invalid_argument.
@@ -32,17 +34,18 @@ class BasicMoments {
     for (Index c = 0; c < channels; ++c) mean_(c) = mean_residual_(c) = M2_(c) = A(0);
   }
 
+  /// The number of channels.
   Index channels() const { return mean_.size(); }
   /// The number of values per channel.
   Index count() const { return count_; }
   /// The mean, [channels]; 0 of no values.
   const Vector& mean() const { return mean_; }
-  /// What the mean's last digit leaves: the sum of mean and mean_residual has twice an A's digits.
+  /// What the mean's last digit leaves, [channels]: the sum of mean and mean_residual has twice an A's digits.
   const Vector& mean_residual() const { return mean_residual_; }
   /// The sum of squared deviations from the mean, [channels].
   const Vector& M2() const { return M2_; }
 
-  /// M2 / count, or M2 / (count - 1) if unbiased; 0 of fewer than two values.
+  /// M2 / count, or M2 / (count - 1) if unbiased, [channels]; 0 of fewer than two values.
   Vector variance(Variance kind = Variance::biased) const {
     Vector result(channels());
     for (Index c = 0; c < channels(); ++c) {
@@ -86,9 +89,10 @@ class BasicMoments {
         device, view, data, &workspace,
         [&](Index first, Index channels, const detail::MomentSums<A>& sums, const detail::NormalizeTerms<A>&) {
           using One = detail::Pack<A, 1>;
+          const One inverse_count = One::all(A(1) / A(static_cast<double>(added.count_)));
           for (Index c = 0; c < channels; ++c) {
             const auto moments = detail::moments_of(One::all(sums.center()[c]), One::all(sums.sum()[c]),
-                                                    One::all(sums.squares()[c]), A(static_cast<double>(added.count_)));
+                                                    One::all(sums.squares()[c]), inverse_count);
             added.set(first + c, {moments.mean.v[0], moments.mean_residual.v[0], moments.M2.v[0]});
           }
         },
@@ -121,6 +125,7 @@ class BasicMoments {
   Index count_ = 0;
 };
 
+/// Moments of tensors of float, double, Eigen::half and Eigen::bfloat16.
 using Moments = BasicMoments<double>;
 
 BATCHNORM_NAMESPACE_END

@@ -28,11 +28,12 @@ enum class SingleValue {
 };
 
 /// The settings of a BatchNorm. Setters check their argument, throw std::invalid_argument, and return the options, so
-/// that calls chain; each has a getter of the same name.
+/// that calls chain; each but decay() has a getter of the same name.
 ///
 ///     auto options = batchnorm::BatchNormOptions(64).epsilon(1e-3).decay(0.99).channel_axis(-1);
 class BatchNormOptions {
  public:
+  /// Eigen's signed type of sizes.
   using Index = Eigen::Index;
 
   /// `num_features`: the number of channels, at least 1. Implicit, so that `BatchNorm<float, 4> bn(64)` works.
@@ -71,6 +72,7 @@ class BatchNormOptions {
     epsilon_ = value;
     return *this;
   }
+  /// What is added to the variance before its square root.
   double epsilon() const { return epsilon_; }
 
   /// The share m of the batch in the running statistics: running = (1 - m) running + m batch. In [0, 1]; default 0.1.
@@ -80,6 +82,7 @@ class BatchNormOptions {
     momentum_ = value;
     return *this;
   }
+  /// The share of the batch in the running statistics, or std::nullopt for the cumulative average.
   std::optional<double> momentum() const { return momentum_; }
 
   /// The same knob the other way round, as in the paper and in Keras: momentum = 1 - decay. In [0, 1].
@@ -93,6 +96,7 @@ class BatchNormOptions {
     scale_ = value;
     return *this;
   }
+  /// Whether there is a learnable scale.
   bool scale() const { return scale_; }
 
   /// Whether there is a learnable shift, bias() (beta in the paper). Default true.
@@ -100,10 +104,12 @@ class BatchNormOptions {
     shift_ = value;
     return *this;
   }
+  /// Whether there is a learnable shift.
   bool shift() const { return shift_; }
 
   /// Sets scale and shift together.
   BatchNormOptions& affine(bool value) { return scale(value).shift(value); }
+  /// Whether there are both a learnable scale and a learnable shift.
   bool affine() const { return scale_ && shift_; }
 
   /// Whether running statistics are kept and used for inference. Default true; if false, batch statistics are used in
@@ -112,6 +118,7 @@ class BatchNormOptions {
     track_running_stats_ = value;
     return *this;
   }
+  /// Whether running statistics are kept and used for inference.
   bool track_running_stats() const { return track_running_stats_; }
 
   /// Which variance enters running_var(). Default Variance::unbiased.
@@ -119,6 +126,7 @@ class BatchNormOptions {
     running_variance_ = value;
     return *this;
   }
+  /// Which variance enters running_var().
   Variance running_variance() const { return running_variance_; }
 
   /// The axis of the channels; a negative one counts from the back, -1 being channels-last. Default 1. Whether a
@@ -127,6 +135,7 @@ class BatchNormOptions {
     channel_axis_ = value;
     return *this;
   }
+  /// The axis of the channels as it was given, negative where it counts from the back.
   int channel_axis() const { return channel_axis_; }
 
   /// What training on one value per channel does. Default SingleValue::error.
@@ -134,6 +143,7 @@ class BatchNormOptions {
     single_value_ = value;
     return *this;
   }
+  /// What training on one value per channel does.
   SingleValue single_value() const { return single_value_; }
 
   /// The number of channels.

@@ -21,19 +21,22 @@ struct Layer;
 ///     auto dx2 = bn.backward(x2, dy2);
 ///     auto dx1 = bn.backward(x1, dy1, saved);
 ///
-/// A is the layer's Accumulator. The vectors have one element per channel, and none before the first forward.
+/// A is the layer's Accumulator. The vectors have one element per channel, which is unspecified before the first
+/// forward and after one of an empty x.
 template <class A, int Dims>
 class SavedStatistics {
  public:
+  /// One A per channel.
   using Vector = Eigen::Tensor<A, 1>;
 
   /// Whether there has been a forward.
   bool has_forward() const { return has_forward_; }
-  /// The mean that was subtracted, to the accumulator's precision: the sum of mean and mean_residual is it to twice
-  /// that.
+  /// The mean that was subtracted, to the accumulator's precision, [channels].
   const Vector& mean() const { return mean_; }
+  /// What that precision leaves of the mean, [channels]: the sum of mean and mean_residual is the mean to twice that
+  /// precision. 0 for running statistics.
   const Vector& mean_residual() const { return mean_residual_; }
-  /// 1 / sqrt(variance + epsilon).
+  /// 1 / sqrt(variance + epsilon), [channels].
   const Vector& inv_std() const { return inv_std_; }
   /// Whether these were running statistics, through which no gradient flows.
   bool constant() const { return constant_; }
