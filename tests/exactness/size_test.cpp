@@ -51,7 +51,7 @@ TEST_CASE("a batch of 2^31 elements and more is counted and cut in 64 bits") {
     CHECK(view.values_per_channel() == view.outer * view.inner);
     CHECK(view.size() >= two_to_31);
     for (const Index threads : {1, 8}) {
-      check_cover(view, Partition::for_sums(view, sizeof(float), threads));
+      check_cover(view, Partition::for_sums(view, sizeof(float), 2, threads));
       check_cover(view, Partition::for_elements(view, sizeof(float), threads));
     }
   }

@@ -74,15 +74,14 @@ struct AccumulateGradients {
       const ProductSums<A> sums = from_channel(result, begin - tile.channel_begin);
       RowSums<P> rows[row_channels];
       for (Index c = 0; c < channels; ++c) rows[c].dy = rows[c].products = rows[c].x = Wide<P>::all(A(0));
-      // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
+      // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first.
       const bool whole = n == view.inner;
-      const Index run = whole ? channels * n : n;
-      const Index jump = whole ? view.channels * view.inner - run : view.inner - n;
+      const Index run = whole ? channels * n : n, step = whole ? view.channels * view.inner : view.inner;
+      const RowAhead ahead{fetch_ahead(view, sizeof(T)), run, step - run};
       for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
         for (Index c = 0; c < channels; ++c) {
           const Index row = (o * view.channels + begin + c) * view.inner + tile.inner_begin;
-          const Index left = whole ? run - c * n : n;
-          add_row(x + row, dy + row, n, means[begin + c], sums.dy_center()[c], rows[c], left, jump);
+          add_row(x + row, dy + row, n, means[begin + c], sums.dy_center()[c], rows[c], ahead.after(whole ? c * n : 0));
         }
       }
       for (Index c = 0; c < channels; ++c) {
@@ -93,11 +92,10 @@ struct AccumulateGradients {
     }
   }
 
-  // n is at least P::size. What will be read next lies `left` elements on and `jump` more.
+  // n is at least P::size.
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, const T* dy, Index n, const A& mean, const A& dy_center,
-                                              RowSums<P>& sums, Index left, Index jump) {
-    constexpr Index ahead = prefetch_bytes / static_cast<Index>(sizeof(T));
+                                              RowSums<P>& sums, const RowAhead& ahead) {
     const P m = P::all(mean), k = P::all(dy_center);
     const Wide<P> wide_m{m, m}, wide_k{k, k};
     RowSums<P> total = sums;
@@ -105,9 +103,8 @@ struct AccumulateGradients {
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
       const Wide<P> d = load_wide<P>(x + i) - wide_m;
       Wide<P> g = load_wide<P>(dy + i);
-      const Index next = i + ahead + (i + ahead < left ? 0 : jump);
-      detail::prefetch(x + next);
-      detail::prefetch(dy + next);
+      ahead.after(i).fetch(x + i);
+      ahead.after(i).fetch(dy + i);
       total.dy = total.dy + g;
       if constexpr (is_centered<T, A>) g = g - wide_k;
       total.products = mul_add(g, d, total.products);
@@ -146,7 +143,7 @@ struct AccumulateGradients {
                                                      const A* means, const ProductSums<A>& result) {
     constexpr Index N = P::size;
     const Columns columns(view, tile);
-    const Index ahead = columns.prefetch_distance(static_cast<Index>(sizeof(T)));
+    const Index ahead = columns.ahead(view, sizeof(T));
     A memory[6 * max_columns];
     A *const mean = memory, *const dy_center = mean + max_columns;
     const ProductSums<A> sums = quantities_in<ProductSums<A>>(memory + 2 * max_columns, max_columns);
@@ -164,8 +161,10 @@ struct AccumulateGradients {
         const Q m = load<Q>(mean + j), k = load<Q>(dy_center + j);
         Q total = Q::all(A(0)), products = total, total_x = total;
         for (Index i = 0, at = row + j; i < rows; ++i, at += columns.stride) {
-          detail::prefetch(x + at + ahead);
-          detail::prefetch(dy + at + ahead);
+          if (ahead != 0) {
+            detail::prefetch(x + at + ahead);
+            detail::prefetch(dy + at + ahead);
+          }
           add_pack(load<Q>(x + at) - m, dy + at, skip, k, total, products, total_x);
         }
         store(sums.dy() + j, load<Q>(sums.dy() + j) + total);

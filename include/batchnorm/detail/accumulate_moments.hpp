@@ -34,10 +34,11 @@ struct MomentSums : PerChannel<A, 3> {
   A* squares() const { return this->arrays[2]; }
 };
 
-/// The moments of n values from their sums, for one channel or a pack of them.
-template <class V, class A>
-BATCHNORM_ALWAYS_INLINE ChannelMoments<V> moments_of(const V& center, const V& sum, const V& squares, const A& n) {
-  const V shift = sum / V::all(n);
+/// The moments of n values from their sums and 1 / n, for one channel or a pack of them.
+template <class V>
+BATCHNORM_ALWAYS_INLINE ChannelMoments<V> moments_of(const V& center, const V& sum, const V& squares,
+                                                     const V& inverse_n) {
+  const V shift = sum * inverse_n;
   // Knuth's TwoSum: mean + mean_residual = center + shift exactly.
   const V mean = center + shift;
   const V added = mean - center;
@@ -69,7 +70,9 @@ void merge_moments(ChannelMoments<A>& total, Index n, const ChannelMoments<A>& m
 template <class A>
 void merge_sums(const MomentSums<A>& total, Index n, const MomentSums<A>& more, Index k, Index channels) {
   using One = Pack<A, 1>;
-  const A n_values(static_cast<double>(n)), k_values(static_cast<double>(k)), all(static_cast<double>(n + k));
+  const One inverse_n = One::all(A(1) / A(static_cast<double>(n))),
+            inverse_k = One::all(A(1) / A(static_cast<double>(k)));
+  const A all(static_cast<double>(n + k));
   for (Index c = 0; c < channels; ++c) {
     A &center = total.center()[c], &sum = total.sum()[c], &squares = total.squares()[c];
     if (center == more.center()[c]) {
@@ -77,9 +80,9 @@ void merge_sums(const MomentSums<A>& total, Index n, const MomentSums<A>& more, 
       squares = squares + more.squares()[c];
       continue;
     }
-    const auto before = moments_of(One::all(center), One::all(sum), One::all(squares), n_values);
+    const auto before = moments_of(One::all(center), One::all(sum), One::all(squares), inverse_n);
     const auto after =
-        moments_of(One::all(more.center()[c]), One::all(more.sum()[c]), One::all(more.squares()[c]), k_values);
+        moments_of(One::all(more.center()[c]), One::all(more.sum()[c]), One::all(more.squares()[c]), inverse_k);
     ChannelMoments<A> merged{before.mean.v[0], before.mean_residual.v[0], before.M2.v[0]};
     merge_moments(merged, n, ChannelMoments<A>{after.mean.v[0], after.mean_residual.v[0], after.M2.v[0]}, k);
     center = merged.mean;
@@ -182,74 +185,66 @@ struct AccumulateMoments {
   static BATCHNORM_ALWAYS_INLINE void sum_by_rows(const View& view, const Tile& tile, const T* x,
                                                   const MomentSums<A>& result) {
     const Index n = tile.inner_end - tile.inner_begin, rows = tile.outer_end - tile.outer_begin;
-    const Index stride = view.channels * view.inner;
     const A values(static_cast<double>(rows * n));
     for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
       const Index channels = (std::min)(row_channels, tile.channel_end - begin);
       const T* const first = x + (tile.outer_begin * view.channels + begin) * view.inner + tile.inner_begin;
       const MomentSums<A> sums = from_channel(result, begin - tile.channel_begin);
-      sum_rows<P>(first, n, rows, stride, channels, view.inner, sums);
+      sum_rows<P>(view, first, n, rows, channels, sums);
       for (Index c = 0; c < channels; ++c) {
         if (is_sound(sums.sum()[c], sums.squares()[c], values)) continue;
         const MomentSums<A> again = from_channel(sums, c);
         if (std::is_same_v<S, A>) *again.center() = *again.center() + *again.sum() / values;
-        sum_rows<WiderPack<P, A>>(first + c * view.inner, n, rows, stride, 1, view.inner, again);
+        sum_rows<WiderPack<P, A>>(view, first + c * view.inner, n, rows, 1, again);
       }
     }
   }
 
-  // The rows of some channels, `inner` elements apart, each of n elements.
+  // The rows of some neighbouring channels, from x on, each of n elements.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void sum_rows(const T* x, Index n, Index rows, Index stride, Index channels,
-                                               Index inner, const MomentSums<A>& result) {
+  static BATCHNORM_ALWAYS_INLINE void sum_rows(const View& view, const T* x, Index n, Index rows, Index channels,
+                                               const MomentSums<A>& result) {
     constexpr Index longest = 2 * P::size * additions;  // a part of a row that is summed in S
     RowSums<P, A> sums[row_channels];
     for (Index c = 0; c < channels; ++c) {
       for (int i = 0; i < P::size; ++i) sums[c].sum[i] = sums[c].squares[i] = A(0);
     }
     const Index rows_at_once = std::max<Index>(1, longest / (n + 2 * P::size));
-    // Neighbouring rows lie one after another, if whole; `jump` is from the last to the next outer step's first.
-    const bool whole = n == inner;
-    const Index run = whole ? channels * n : n, jump = whole ? stride - run : inner - n;
+    // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first.
+    const Index inner = view.inner, stride = view.channels * inner, run = n == inner ? channels * n : n;
+    const RowAhead ahead{fetch_ahead(view, sizeof(T)), run, n == inner ? stride - run : inner - n};
     for (Index r = 0; r < rows; r += rows_at_once) {
       const Index end = (std::min)(rows, r + rows_at_once);
       for (Index c = 0; c < channels; ++c) {
         const P center = P::all(static_cast<typename P::Scalar>(result.center()[c]));
         for (Index i = 0; i < n; i += longest) {
-          const Index length = (std::min)(longest, n - i), left = (whole ? run - c * n : n) - i;
+          const Index length = (std::min)(longest, n - i);
           const T* row = x + r * stride + c * inner + i;
           Wide<P> sum{zero<P>(), zero<P>()}, squares = sum;
-          for (Index k = r; k < end; ++k, row += stride) add_row<P>(row, length, center, sum, squares, left, jump);
+          for (Index k = r; k < end; ++k, row += stride) {
+            add_row<P>(row, length, center, sum, squares, ahead.after(n == inner ? c * n + i : i));
+          }
           Accumulator<P, A>::add(sums[c].sum, sum.a + sum.b);
           Accumulator<P, A>::add(sums[c].squares, squares.a + squares.b);
         }
       }
     }
     for (Index c = 0; c < channels; ++c) {
-      result.sum()[c] = total<P>(sums[c].sum);
-      result.squares()[c] = total<P>(sums[c].squares);
+      result.sum()[c] = sum_of<P::size>(sums[c].sum);
+      result.squares()[c] = sum_of<P::size>(sums[c].squares);
     }
   }
 
-  template <class P, class A>
-  static BATCHNORM_ALWAYS_INLINE A total(const A* lanes) {
-    A result = lanes[0];
-    for (int i = 1; i < P::size; ++i) result = result + lanes[i];
-    return result;
-  }
-
-  // What is read before x, where n is less than P::size, is of the same row. What will be read next lies `left`
-  // elements on and `jump` more.
+  // What is read before x, where n is less than P::size, is of the same row.
   template <class P, class T>
   static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, Index n, const P& center, Wide<P>& total,
-                                              Wide<P>& total_squares, Index left, Index jump) {
-    constexpr Index ahead = prefetch_bytes / static_cast<Index>(sizeof(T));
+                                              Wide<P>& total_squares, const RowAhead& ahead) {
     const Wide<P> centers{center, center};
     Wide<P> sum = total, squares = total_squares;
     Index i = 0;
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
       const Wide<P> d = load_wide<P>(x + i) - centers;
-      detail::prefetch(x + i + ahead + (i + ahead < left ? 0 : jump));
+      ahead.after(i).fetch(x + i);
       sum = sum + d;
       squares = mul_add(d, d, squares);
     }
@@ -278,7 +273,7 @@ struct AccumulateMoments {
     A sums[max_columns], squares[max_columns];
     columns.for_each_column([&](Index c, Index j)
                                 BATCHNORM_INLINE_LAMBDA { centers[j] = static_cast<S>(result.center()[c]); });
-    sum_columns<P>(columns, x, 0, columns.width, centers, sums, squares);
+    sum_columns<P>(view, columns, x, 0, columns.width, centers, sums, squares);
     for (Index c = 0; c < channels; ++c) result.sum()[c] = result.squares()[c] = A(0);
     columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
       result.sum()[c] = result.sum()[c] + sums[j];
@@ -302,7 +297,7 @@ struct AccumulateMoments {
     for (Index j = 0; j < columns.width; j += P::size) {
       const Index end = (std::min)(columns.width, j + P::size);
       if (std::find(again + j, again + end, true) == again + end) continue;
-      sum_columns<WiderPack<P, A>>(columns, x, j, end, new_centers, sums, squares);
+      sum_columns<WiderPack<P, A>>(view, columns, x, j, end, new_centers, sums, squares);
     }
     gather(columns, channels, sound, sums, squares, result);
   }
@@ -323,10 +318,10 @@ struct AccumulateMoments {
 
   // The columns of [begin, end).
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void sum_columns(const Columns& columns, const T* x, Index begin, Index end,
-                                                  const typename P::Scalar* centers, A* sums, A* squares) {
+  static BATCHNORM_ALWAYS_INLINE void sum_columns(const View& view, const Columns& columns, const T* x, Index begin,
+                                                  Index end, const typename P::Scalar* centers, A* sums, A* squares) {
     constexpr Index N = P::size;
-    const Index ahead = columns.prefetch_distance(static_cast<Index>(sizeof(T)));
+    const Index ahead = columns.ahead(view, sizeof(T));
     for (Index j = begin; j < end; ++j) sums[j] = squares[j] = A(0);
     for (Index r = 0;;) {
       const bool is_rest = r >= columns.rows;
@@ -359,7 +354,7 @@ struct AccumulateMoments {
     P sum = zero<P>(), square = sum;
     for (Index r = 0; r < rows; ++r, x += stride) {
       P d = load<P>(x) - center;
-      detail::prefetch(x + ahead);
+      if (ahead != 0) detail::prefetch(x + ahead);
       if (skip != 0) d = blend(zero<P>(), d, skip);
       sum = sum + d;
       square = mul_add(d, d, square);

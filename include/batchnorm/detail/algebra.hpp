@@ -63,14 +63,15 @@ BATCHNORM_ALWAYS_INLINE V variance_of(const V& M2, Index n, Variance kind) {
 template <class A>
 void set_batch_statistics(Index channels, const MomentSums<A>& sums, Index n, double epsilon,
                           const ChannelStatistics<A>& result, A* M2) {
-  const A count = to_accumulator<A>(n);
+  const A inverse_n = A(1) / to_accumulator<A>(n);
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
+    const V inverse_count = V::all(inverse_n);
     const auto moments =
-        moments_of(load<V>(sums.center() + c), load<V>(sums.sum() + c), load<V>(sums.squares() + c), count);
+        moments_of(load<V>(sums.center() + c), load<V>(sums.sum() + c), load<V>(sums.squares() + c), inverse_count);
     store(result.mean() + c, moments.mean);
     store(result.mean_residual() + c, moments.mean_residual);
-    store(result.inv_std() + c, inverse_std(moments.M2 / V::all(count), epsilon));
+    store(result.inv_std() + c, inverse_std(moments.M2 * inverse_count, epsilon));
     if (M2 != nullptr) store(M2 + c, moments.M2);
   });
 }

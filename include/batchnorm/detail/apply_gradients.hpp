@@ -42,8 +42,8 @@ struct ApplyGradients {
       const V mean_rest = (exact - load<V>(mean + c)) + load<V>(terms.mean_residual() + c);
       store(rest + c, mean_rest * load<V>(terms.projection() + c) - (exact_dy - load<V>(mean_dy + c)));
     });
-    const bool extra_p = round_factors<Wider>(terms.projection(), channels, projection, extra_projection);
-    const bool extra_s = round_factors<Wider>(terms.scale(), channels, scale, extra_scale);
+    const bool extra_p = round_factors(terms.projection(), channels, projection, extra_projection);
+    const bool extra_s = round_factors(terms.scale(), channels, scale, extra_scale);
     for (C* coefficients : {mean_dy, mean, rest, projection, scale}) drop_payloads<T>(coefficients, channels);
 
     if (extra_p || extra_s) {  // rare: no wider than it must be

@@ -4,8 +4,8 @@
 #ifndef BATCHNORM_DETAIL_COLUMNS_HPP
 #define BATCHNORM_DETAIL_COLUMNS_HPP
 
+#include "batchnorm/detail/memory.hpp"
 #include "batchnorm/detail/partition.hpp"
-#include "batchnorm/detail/simd.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
@@ -29,9 +29,9 @@ struct Columns {
     rest = outer % repeat * step_width;
   }
 
-  /// How many elements on, by whole rows, lies what is to be fetched ahead.
-  Index prefetch_distance(Index element_bytes) const {
-    return ceil_div(prefetch_bytes, width * element_bytes) * stride;
+  /// How many elements on, by whole rows, lies what is to be fetched ahead; 0 for none.
+  Index ahead(const View& view, std::size_t element_bytes) const {
+    return ceil_div(fetch_ahead(view, element_bytes), width) * stride;
   }
 
   /// Calls f(c, j) for each column j, which is of the tile's c-th channel; for each c in an order that is always the
@@ -47,6 +47,19 @@ struct Columns {
       }
     }
   }
+};
+
+/// What is fetched for a walk along rows: what lies `distance` elements on, unless that is 0; beyond the next `left`
+/// elements, `jump` more.
+struct RowAhead {
+  Index distance, left, jump;
+
+  template <class T>
+  BATCHNORM_ALWAYS_INLINE void fetch(const T* x) const {
+    if (distance != 0) detail::prefetch(x + distance + (distance < left ? 0 : jump));
+  }
+  /// The same for a walk that has come `steps` elements further.
+  BATCHNORM_ALWAYS_INLINE RowAhead after(Index steps) const { return {distance, left - steps, jump}; }
 };
 
 /// The runs of memory of a tile that is walked by columns, `stride` apart from `begin` on: each of n elements, whose

@@ -57,6 +57,12 @@
 #endif
 #endif
 
+#if BATCHNORM_X86_ASSEMBLY && !defined(__clang__)
+#define BATCHNORM_GCC_ASSEMBLY 1
+#else
+#define BATCHNORM_GCC_ASSEMBLY 0
+#endif
+
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)
 #define BATCHNORM_EXCEPTIONS 1
 #else

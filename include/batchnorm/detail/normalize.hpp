@@ -39,7 +39,7 @@ struct Normalize {
       const V rest = (exact - load<V>(mean + c)) + load<V>(terms.mean_residual() + c);
       store(shift + c, sub_mul(load<V>(terms.shift() + c), rest, load<V>(terms.scale() + c)));
     });
-    const bool any_extra = round_factors<Wider>(terms.scale(), channels, scale, extra);
+    const bool any_extra = round_factors(terms.scale(), channels, scale, extra);
     drop_payloads<T>(mean, channels);
     drop_payloads<T>(scale, channels);
     drop_payloads<T>(shift, channels);

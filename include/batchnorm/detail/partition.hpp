@@ -37,6 +37,16 @@ inline constexpr Index narrow_step = 64;
 /// double what they reach alone when told so early.
 inline constexpr Index prefetch_bytes = 16384;
 
+/// The least tensor for which that is done: what is in a third-level cache, the core's own prefetchers bring in time,
+/// and more requests are in their way.
+inline constexpr Index prefetched_bytes = Index(16) << 20;
+
+/// How many elements ahead of a pass to fetch; 0 for none.
+inline Index fetch_ahead(const View& view, std::size_t element_bytes) {
+  const auto bytes = static_cast<Index>(element_bytes);
+  return view.size() * bytes < prefetched_bytes ? 0 : prefetch_bytes / bytes;
+}
+
 inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
 /// Where the i-th of `parts` pieces of [0, n) begins, the pieces being equal multiples of `unit` as nearly as can be.
@@ -54,10 +64,11 @@ inline Index cut(Index n, Index parts, Index i, Index unit = 1) {
 /// threads and the cache as well; so does everything about a pass that takes no sums.
 class Partition {
  public:
-  /// For a pass that takes sums, and a second one over the same tiles.
-  static Partition for_sums(const View& view, std::size_t element_bytes, Index threads) {
+  /// For a pass that takes sums of one or more tensors, and a second one over the same tiles.
+  static Partition for_sums(const View& view, std::size_t element_bytes, Index tensors, Index threads) {
     Partition result(view, element_bytes);
-    const Index bytes = result.element_bytes_;
+    result.tensors_ = tensors;
+    const Index bytes = tensors * result.element_bytes_;
     if (by_columns(view)) {
       result.cut_columns_for_sums(bytes, threads);
     } else {
@@ -92,20 +103,20 @@ class Partition {
   /// cache what the first has read.
   bool fused() const { return fused_; }
 
-  /// How many elements ahead of a pass that writes to fetch: of a tensor that fits the cache, none; of a panel of
-  /// columns, as many rows as make up the distance.
+  /// How many elements ahead of a pass that writes to fetch: of a panel of columns, as many rows as make up the
+  /// distance.
   Index ahead() const {
-    if (view_.size() * element_bytes_ < cached_bytes) return 0;
-    if (!by_columns(view_) || blocks_ == 1) return prefetch_bytes / element_bytes_;
+    const Index ahead = fetch_ahead(view_, static_cast<std::size_t>(element_bytes_));
+    if (ahead == 0 || !by_columns(view_) || blocks_ == 1) return ahead;
     const Index step = view_.channels * view_.inner;
-    return ceil_div(prefetch_bytes, ceil_div(step, blocks_) * element_bytes_) * step;
+    return ceil_div(ahead, ceil_div(step, blocks_)) * step;
   }
 
-  /// How many elements after a block's the next one's lie, where the cache holds both; else 0.
+  /// How many elements after a block's the next one's lie, where the cache holds both and they are fetched; else 0.
   Index next_block() const {
     const Index channels = cut(view_.channels, blocks_, 1, unit_);
-    const bool fit = channels * view_.values_per_channel() * element_bytes_ <= next_block_bytes;
-    return fit && blocks_ > 1 ? channels * view_.inner : 0;
+    const bool fit = channels * view_.values_per_channel() * tensors_ * element_bytes_ <= next_block_bytes;
+    return fit && blocks_ > 1 && ahead() != 0 ? channels * view_.inner : 0;
   }
 
   Tile tile(Index slice, Index block) const {
@@ -173,6 +184,7 @@ class Partition {
 
   View view_;
   Index element_bytes_;
+  Index tensors_ = 1;
   Index outer_slices_ = 1;
   Index inner_slices_ = 1;
   Index blocks_ = 1;

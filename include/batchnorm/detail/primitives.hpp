@@ -33,7 +33,7 @@ void accumulate_moments(const Device& device, const View& view, const T* x, Work
   const Isa isa = best_isa();
   const Index threads = usable_threads(device, bytes_of<T>(view));
   two_passes<Sums, Terms>(
-      device, threads, Partition::for_sums(view, sizeof(T), threads), view.channels, workspace,
+      device, threads, Partition::for_sums(view, sizeof(T), 1, threads), view.channels, workspace,
       [&](const Tile& tile, const Sums& sums) { run_kernel<AccumulateMoments<S>, T>(isa, view, tile, x, sums); },
       [](const Sums& total, Index n, const Sums& more, Index k, Index channels) {
         merge_sums(total, n, more, k, channels);
@@ -70,7 +70,7 @@ void accumulate_gradients(const Device& device, const View& view, const T* x, co
   const Isa isa = best_isa();
   const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
   two_passes<Sums, Terms>(
-      device, threads, Partition::for_sums(view, 2 * sizeof(T), threads), view.channels, workspace,
+      device, threads, Partition::for_sums(view, sizeof(T), 2, threads), view.channels, workspace,
       [&](const Tile& tile, const Sums& sums) {
         run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, own_means, sums);
       },

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "batchnorm/detail/columns.hpp"
@@ -200,37 +202,41 @@ BATCHNORM_NOINLINE Factors<C> two_factors(const A& factor) {
   return {static_cast<C>(main), static_cast<C>(factor / main)};
 }
 
-/// Rounds n factors, packs P at a time; returns whether any of them took two.
-template <class P, class C>
-BATCHNORM_ALWAYS_INLINE bool round_factors(const typename P::Scalar* factors, Index n, C* main, C* extra) {
-  using A = typename P::Scalar;
-  if constexpr (std::is_same_v<C, A>) {
-    std::copy_n(factors, n, main);
-    return false;
-  } else {
-    const A least = (std::numeric_limits<C>::min)(), most = (std::numeric_limits<C>::max)();
-    A abnormal = A(0);
-    P packs_abnormal = P::all(A(0));
-    for_each_pack<P>(n, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
-      using Q = typename decltype(type)::Pack;
-      const Q factor = load<Q>(factors + c);
-      store(main + c, factor);
-      const Q outside = one_outside(factor, least, most);
-      if constexpr (std::is_same_v<Q, P>) {
-        packs_abnormal = packs_abnormal + outside;
-      } else {
-        abnormal = abnormal + outside.v[0];
-      }
-    });
-    if (abnormal + sum(packs_abnormal) == A(0)) return false;
+/// Whether each of n numbers is, as a float, finite and not 0, with all its digits. Of their bits alone, which takes no
+/// comparisons.
+BATCHNORM_ALWAYS_INLINE bool all_normal_floats(const double* values, Index n) {
+  const auto bits = [](double value) {
+    std::int64_t result;
+    std::memcpy(&result, &value, sizeof(result));
+    return result & (std::numeric_limits<std::int64_t>::max)();
+  };
+  const std::int64_t least = bits((std::numeric_limits<float>::min)()),
+                     most = bits((std::numeric_limits<float>::max)());
+  std::int64_t outside = 0;
+  for (Index i = 0; i < n; ++i) outside |= (bits(values[i]) - least) | (most - bits(values[i]));
+  return outside >= 0;
+}
+
+/// Rounds n factors; returns whether any of them took two.
+template <class C, class A>
+BATCHNORM_ALWAYS_INLINE bool round_factors(const A* factors, Index n, C* main, C* extra) {
+  for (Index c = 0; c < n; ++c) main[c] = static_cast<C>(factors[c]);
+  if constexpr (!std::is_same_v<C, A>) {
+    if (all_normal_floats(factors, n)) return false;
+    constexpr A least = (std::numeric_limits<C>::min)(), most = (std::numeric_limits<C>::max)();
+    bool any_extra = false;
     for (Index c = 0; c < n; ++c) {
-      const bool two = one_outside(Pack<A, 1>::all(factors[c]), least, most).v[0] != A(0);
-      const Factors<C> rounded = two ? two_factors<C>(factors[c]) : Factors<C>{main[c], C(1)};
-      main[c] = rounded.main;
-      extra[c] = rounded.extra;
+      const A size = std::abs(factors[c]);
+      extra[c] = C(1);
+      if ((size >= least && size <= most) || !(size > A(0)) || !(size <= (std::numeric_limits<A>::max)())) continue;
+      const Factors<C> two = two_factors<C>(factors[c]);
+      main[c] = two.main;
+      extra[c] = two.extra;
+      any_extra = true;
     }
-    return true;
+    return any_extra;
   }
+  return false;
 }
 
 }  // namespace detail
