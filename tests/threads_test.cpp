@@ -3,8 +3,10 @@
 #define EIGEN_USE_THREADS
 #include <batchnorm/batchnorm.hpp>
 
+#include <atomic>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "catch.hpp"
@@ -213,6 +215,23 @@ TEST_CASE("a task of the pool may itself call the layer on the pool") {
   for (const auto& y : results) {
     CHECK(std::memcmp(y.data(), expected.data(), static_cast<std::size_t>(y.size()) * sizeof(float)) == 0);
   }
+}
+
+TEST_CASE("a call does not wait for threads of the pool that are busy elsewhere") {
+  const oracle::Geometry g{{64, 32, 257}, true, 1};
+  const Data<float> data(g);
+  const auto expected = results_on<float, Eigen::RowMajor>(Eigen::DefaultDevice(), data);
+  std::atomic<bool> release{false};
+  Threads threads(4);
+  for (int i = 0; i < 4; ++i) {
+    threads.pool.Schedule([&release] {
+      while (!release) std::this_thread::yield();
+    });
+  }
+  // Many calls, whose tasks for the others pile up meanwhile, and are met by threads that come when all is done.
+  for (int call = 0; call < 8; ++call) CHECK(results_on<float, Eigen::RowMajor>(threads.device, data) == expected);
+  release = true;
+  for (int call = 0; call < 8; ++call) CHECK(results_on<float, Eigen::RowMajor>(threads.device, data) == expected);
 }
 
 TEST_CASE("infer may be called from many threads at once on one pool") {
