@@ -155,6 +155,19 @@ BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 4)
 BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 8)
 #undef BATCHNORM_VECTOR
 
+// N lanes from the (N - count)-th on are a mask of the first `count`. In memory, since GCC 16 makes one of a comparison
+// lane by lane.
+template <class Lane, int N>
+struct FirstLanes {
+  Lane masks[2 * N];
+
+  constexpr FirstLanes() : masks() {
+    for (int i = 0; i < 2 * N; ++i) masks[i] = i < N ? Lane(-1) : Lane(0);
+  }
+};
+template <class Lane, int N>
+inline constexpr FirstLanes<Lane, N> first_lanes{};
+
 // A vector in a struct: passed by value between functions that are always inlined, it draws no warning about the
 // calling convention, which a bare vector would.
 template <class T, int N>
@@ -184,12 +197,10 @@ struct VectorPack {
   }
   friend BATCHNORM_ALWAYS_INLINE Self blend(const Self& a, const Self& b, Index count) {
     using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
-    Mask lane{}, first{};
-    for (int i = 0; i < N; ++i) lane[i] = static_cast<Lane>(i);
-    for (int i = 0; i < N; ++i) first[i] = static_cast<Lane>(count);
-    const Mask from_b = lane >= first;
+    Mask from_a;
+    std::memcpy(&from_a, first_lanes<Lane, N>.masks + (N - count), sizeof(from_a));
     return Self{
-        {reinterpret_cast<Vector>((reinterpret_cast<Mask>(a.v) & ~from_b) | (reinterpret_cast<Mask>(b.v) & from_b))}};
+        {reinterpret_cast<Vector>((reinterpret_cast<Mask>(a.v) & from_a) | (reinterpret_cast<Mask>(b.v) & ~from_a))}};
   }
   friend BATCHNORM_ALWAYS_INLINE Self not_negative(const Self& a) {
     const Mask negative = a.v < Vector{};
