@@ -366,7 +366,9 @@ def chart(results):
             tallest = max(tallest, height)
         top += tallest + 60
     height = top - 10
-    out.append(text(24, height - 10, machine(results), 10, colour="#868e96"))
+    about, _, remark = machine(results).partition(". ")
+    out.append(text(24, height - 24, about + ".", 10, colour="#868e96"))
+    out.append(text(24, height - 10, remark, 10, colour="#868e96"))
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
                       f'height="{height:.0f}" font-family="Helvetica, Arial, DejaVu Sans, sans-serif">',
                       f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>'] + out + ["</svg>", ""])

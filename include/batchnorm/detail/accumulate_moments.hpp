@@ -274,13 +274,9 @@ struct AccumulateMoments {
     columns.for_each_column([&](Index c, Index j)
                                 BATCHNORM_INLINE_LAMBDA { centers[j] = static_cast<S>(result.center()[c]); });
     sum_columns<P>(view, columns, x, 0, columns.width, centers, sums, squares);
-    for (Index c = 0; c < channels; ++c) result.sum()[c] = result.squares()[c] = A(0);
-    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-      result.sum()[c] = result.sum()[c] + sums[j];
-      result.squares()[c] = result.squares()[c] + squares[j];
-    });
-
     bool all_sound = true, sound[max_columns];
+    std::fill_n(sound, channels, false);
+    gather(columns, channels, sound, sums, squares, result);
     for (Index c = 0; c < channels; ++c) {
       sound[c] = is_sound(result.sum()[c], result.squares()[c], n);
       if (sound[c]) continue;

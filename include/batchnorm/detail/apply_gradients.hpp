@@ -40,10 +40,13 @@ struct ApplyGradients {
       store(mean_dy + c, exact_dy);
       store(mean + c, exact);
       const V mean_rest = (exact - load<V>(mean + c)) + load<V>(terms.mean_residual() + c);
-      store(rest + c, mean_rest * load<V>(terms.projection() + c) - (exact_dy - load<V>(mean_dy + c)));
+      const V exact_projection = load<V>(terms.projection() + c);
+      store(projection + c, exact_projection);
+      store(scale + c, load<V>(terms.scale() + c));
+      store(rest + c, mean_rest * exact_projection - (exact_dy - load<V>(mean_dy + c)));
     });
-    const bool extra_p = round_factors(terms.projection(), channels, projection, extra_projection);
-    const bool extra_s = round_factors(terms.scale(), channels, scale, extra_scale);
+    const bool extra_p = split_factors(terms.projection(), channels, projection, extra_projection);
+    const bool extra_s = split_factors(terms.scale(), channels, scale, extra_scale);
     for (C* coefficients : {mean_dy, mean, rest, projection, scale}) drop_payloads<T>(coefficients, channels);
 
     if (extra_p || extra_s) {  // rare: no wider than it must be

@@ -37,9 +37,11 @@ struct Normalize {
       const V exact = load<V>(terms.mean() + c);
       store(mean + c, exact);
       const V rest = (exact - load<V>(mean + c)) + load<V>(terms.mean_residual() + c);
-      store(shift + c, sub_mul(load<V>(terms.shift() + c), rest, load<V>(terms.scale() + c)));
+      const V exact_scale = load<V>(terms.scale() + c);
+      store(scale + c, exact_scale);
+      store(shift + c, sub_mul(load<V>(terms.shift() + c), rest, exact_scale));
     });
-    const bool any_extra = round_factors(terms.scale(), channels, scale, extra);
+    const bool any_extra = split_factors(terms.scale(), channels, scale, extra);
     drop_payloads<T>(mean, channels);
     drop_payloads<T>(scale, channels);
     drop_payloads<T>(shift, channels);

@@ -119,6 +119,13 @@ class Partition {
     return fit && blocks_ > 1 && ahead() != 0 ? channels * view_.inner : 0;
   }
 
+  /// One of tiles(), the blocks of a slice one after another.
+  Tile tile(Index i) const {
+    if (tiles() == 1) return {0, view_.outer, 0, view_.channels, 0, view_.inner};  // spares small tensors the divisions
+    const Index slice = i / blocks_;
+    return tile(slice, i - slice * blocks_);
+  }
+
   Tile tile(Index slice, Index block) const {
     const Index o = inner_slices_ == 1 ? slice : slice / inner_slices_, i = slice - o * inner_slices_;
     return {cut(view_.outer, outer_slices_, o),         cut(view_.outer, outer_slices_, o + 1),

@@ -14,8 +14,7 @@ namespace detail {
 /// Each tile once, in any order: pass(tile).
 template <class Device, class Pass>
 void one_pass(const Device& device, Index threads, const Partition& partition, const Pass& pass) {
-  for_each_task(device, threads, partition.tiles(),
-                [&](Index task) { pass(partition.tile(task / partition.blocks(), task % partition.blocks())); });
+  for_each_task(device, threads, partition.tiles(), [&](Index task) { pass(partition.tile(task)); });
 }
 
 /// Where two passes leave sums and terms for each other, if a block is not done whole before the next. It grows as
@@ -64,9 +63,8 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
   };
   const Terms terms = quantities_in<Terms>(workspace->data() + slices * Sums::count * channels, channels);
   for_each_task(device, threads, partition.tiles(), [&](Index task) {
-    const Index slice = task / partition.blocks();
-    const Tile tile = partition.tile(slice, task % partition.blocks());
-    first(tile, sums(slice, tile.channel_begin));
+    const Tile tile = partition.tile(task);
+    first(tile, sums(task / partition.blocks(), tile.channel_begin));
   });
   for_each_task(device, threads, partition.blocks(), [&](Index block) {
     const Tile whole = partition.tile(0, block);
@@ -81,8 +79,7 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
   });
   // From the end, which the first pass has left in the cache.
   for_each_task(device, threads, partition.tiles(), [&](Index task) {
-    const Index last = partition.tiles() - 1 - task;
-    const Tile tile = partition.tile(last / partition.blocks(), last % partition.blocks());
+    const Tile tile = partition.tile(partition.tiles() - 1 - task);
     second(tile, from_channel(terms, tile.channel_begin), partition.ahead());
   });
 }

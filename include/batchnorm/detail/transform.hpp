@@ -36,7 +36,9 @@ struct ColumnArray {
     const Index end = columns.width + (wraps ? P::size : 0), step = columns.step_width;
     for (Index from = 0; from < end; from += step) {
       if (columns.inner == 1) {
-        std::copy_n(of_channel, (std::min)(step, end - from), first + from);
+        for_each_pack<P>((std::min)(step, end - from), [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+          store(first + from + c, load<typename decltype(type)::Pack>(of_channel + c));
+        });
         continue;
       }
       const C* value = of_channel;
@@ -217,10 +219,9 @@ BATCHNORM_ALWAYS_INLINE bool all_normal_floats(const double* values, Index n) {
   return outside >= 0;
 }
 
-/// Rounds n factors; returns whether any of them took two.
+/// Makes two of each of n factors that needs it, which are rounded in `main`; returns whether any did.
 template <class C, class A>
-BATCHNORM_ALWAYS_INLINE bool round_factors(const A* factors, Index n, C* main, C* extra) {
-  for (Index c = 0; c < n; ++c) main[c] = static_cast<C>(factors[c]);
+BATCHNORM_ALWAYS_INLINE bool split_factors(const A* factors, Index n, C* main, C* extra) {
   if constexpr (!std::is_same_v<C, A>) {
     if (all_normal_floats(factors, n)) return false;
     constexpr A least = (std::numeric_limits<C>::min)(), most = (std::numeric_limits<C>::max)();
