@@ -29,11 +29,11 @@ struct ColumnArray {
   // Whole packs are set of each channel, the last one too.
   alignas(is_register<P> ? sizeof(P) : alignof(P)) C values[max_columns + 3 * P::size + least_row];
 
-  /// Sets the columns from the coefficients of the tile's channels, and P::size more if the last is followed by the
-  /// first again; returns the first.
+  /// Sets the columns from the coefficients of the tile's channels, and as many more as a pack can go past the last if
+  /// that is followed by the first again; returns the first.
   BATCHNORM_ALWAYS_INLINE const C* set(const Columns& columns, bool wraps, Index phase, const C* of_channel) {
     C* const first = values + phase;
-    const Index end = columns.width + (wraps ? P::size : 0), step = columns.step_width;
+    const Index end = columns.width + (wraps ? P::size - 1 : 0), step = columns.step_width;
     for (Index from = 0; from < end; from += step) {
       if (columns.inner == 1) {
         for_each_pack<P>((std::min)(step, end - from), [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
@@ -124,8 +124,8 @@ BATCHNORM_ALWAYS_INLINE void transform_rows(const View& view, const Tile& tile, 
 }
 
 /// y[i] = f(PackType<Q>(), i, j) for the tile's elements, walked by columns, where f gives Q::size elements from i on,
-/// the first in column j, Q being P or a pack of one. Where `runs.wraps()`, f may count on P::size columns more after
-/// the last as on the first ones again. As above, f may read y itself.
+/// the first in column j, Q being P or a pack of one. Where `runs.wraps()`, f may count on the first columns
+/// again after the last, as many as such a pack needs. As above, f may read y itself.
 template <class P, class T, class F>
 BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool streamed, const F& f) {
   using All = PackType<P>;
