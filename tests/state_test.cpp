@@ -379,3 +379,31 @@ TEST_CASE("a momentum of 1 keeps the last batch, a momentum of 0 the start") {
   CHECK(values(start.running_mean()) == zeros);
   CHECK(values(start.running_var()) == ones);
 }
+
+TEMPLATE_TEST_CASE("a channel whose evenly spaced values lie far from its mean is as exact as any", "", float, double) {
+  constexpr int n = 1 << 17;
+  std::vector<TestType> values(n);
+  for (int k = 0; k < n; ++k) {
+    values[static_cast<std::size_t>(k)] = static_cast<TestType>(std::sin(k) + (k % (n / 8) == 0 ? 1e4 : 0));
+  }
+  long double mean = 0, M2 = 0;
+  for (const TestType value : values) mean += value;
+  mean /= n;
+  for (const TestType value : values) M2 += (value - mean) * (value - mean);
+
+  // About a value 1e4 from the mean, squares are 25,000 times those about the mean, and so are their rounding errors.
+  const long double tolerance = std::is_same_v<TestType, float> ? 1e-6L : 1e-13L;
+  for (const bool by_rows : {false, true}) {
+    CAPTURE(by_rows);
+    Eigen::Tensor<TestType, 3, Eigen::RowMajor> x(by_rows ? 1 : n, 2, by_rows ? n : 1);
+    for (int k = 0; k < n; ++k) {
+      for (int c = 0; c < 2; ++c) (by_rows ? x(0, c, k) : x(k, c, 0)) = values[static_cast<std::size_t>(k)];
+    }
+    BatchNorm<TestType, 3> bn(BatchNormOptions(2).momentum(1.0).running_variance(batchnorm::Variance::biased));
+    bn.forward(x);
+    for (int c = 0; c < 2; ++c) {
+      CHECK(std::abs(bn.running_var()(c) / (M2 / n) - 1) <= tolerance);
+      CHECK(std::abs(bn.running_mean()(c) - mean) <= tolerance * std::sqrt(M2 / n));
+    }
+  }
+}
