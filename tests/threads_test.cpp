@@ -127,14 +127,15 @@ TEST_CASE("sums that had to be taken anew have the same bits with any number of 
 }
 
 TEST_CASE("results so large that they go past the cache have the same bits with any number of threads", "[large]") {
-  Threads two(2), five(5);
-  // More than 8 MiB of float.
+  Threads two(2), five(5), forty(40);
+  // More than 8 MiB of float: for a backward, work for more threads than have a share of their own.
   for (const auto& geometry : {oracle::Geometry{{7, 3, 100003}, true, 1}, oracle::Geometry{{60001, 1, 37}, true, 2}}) {
     const Data<float> data(geometry);
     const auto expected = results_on<float, Eigen::RowMajor>(Eigen::DefaultDevice(), data);
     INFO(geometry);
     CHECK((results_on<float, Eigen::RowMajor>(two.device, data) == expected));
     CHECK((results_on<float, Eigen::RowMajor>(five.device, data, 3) == expected));
+    CHECK((results_on<float, Eigen::RowMajor>(forty.device, data) == expected));
   }
 }
 

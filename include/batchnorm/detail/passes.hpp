@@ -5,8 +5,8 @@
 
 #include <vector>
 
-#include "batchnorm/detail/device.hpp"
 #include "batchnorm/detail/per_channel.hpp"
+#include "batchnorm/detail/steps.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
@@ -14,7 +14,7 @@ namespace detail {
 /// Each tile once, in any order: pass(tile).
 template <class Device, class Pass>
 void one_pass(const Device& device, Index threads, const Partition& partition, const Pass& pass) {
-  for_each_task(device, threads, partition.tiles(), [&](Index task) { pass(partition.tile(task)); });
+  run_steps(device, threads, step(partition.tiles(), [&](Index i) { pass(partition.tile(i)); }));
 }
 
 /// Where two passes leave sums and terms for each other, if a block is not done whole before the next. It grows as
@@ -40,7 +40,7 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
   if (partition.fused() || workspace == nullptr) {
     // One thread fetches the next block while it writes this one. Several find the memory busy enough.
     const Index ahead = threads == 1 ? partition.next_block() : 0;
-    for_each_task(device, threads, partition.blocks(), [&](Index block) {
+    const auto both = [&](Index block) {
       TileQuantities<Sums> total, more;
       TileQuantities<Terms> terms;
       const Tile whole = partition.tile(0, block);
@@ -54,34 +54,36 @@ void two_passes(const Device& device, Index threads, const Partition& partition,
       }
       between(whole.channel_begin, whole.channels(), total.all(), terms.all());
       for (Index slice = slices; slice-- > 0;) second(partition.tile(slice, block), terms.all(), ahead);
-    });
+    };
+    run_steps(device, threads, step(partition.blocks(), both));
     return;
   }
+  constexpr Index finished_channels = 64;  // whose slices are merged in one task
   workspace->resize(static_cast<std::size_t>((slices * Sums::count + Terms::count) * channels));
   const auto sums = [&](Index slice, Index c) {
     return from_channel(quantities_in<Sums>(workspace->data() + slice * Sums::count * channels, channels), c);
   };
   const Terms terms = quantities_in<Terms>(workspace->data() + slices * Sums::count * channels, channels);
-  for_each_task(device, threads, partition.tiles(), [&](Index task) {
-    const Tile tile = partition.tile(task);
-    first(tile, sums(task / partition.blocks(), tile.channel_begin));
-  });
-  for_each_task(device, threads, partition.blocks(), [&](Index block) {
-    const Tile whole = partition.tile(0, block);
-    const Index c = whole.channel_begin;
-    Index count = whole.values_per_channel();
+  const auto sum = [&](Index i) {
+    const Tile tile = partition.tile(i);
+    first(tile, sums(i / partition.blocks(), tile.channel_begin));
+  };
+  const auto finish_sums = [&](Index i) {
+    const Index c = i * finished_channels, count_of = (std::min)(finished_channels, channels - c);
+    Index count = partition.tile(0, 0).values_per_channel();
     for (Index slice = 1; slice < slices; ++slice) {
-      const Index more = partition.tile(slice, block).values_per_channel();
-      merge(sums(0, c), count, sums(slice, c), more, whole.channels());
+      const Index more = partition.tile(slice, 0).values_per_channel();
+      merge(sums(0, c), count, sums(slice, c), more, count_of);
       count += more;
     }
-    between(c, whole.channels(), sums(0, c), from_channel(terms, c));
-  });
-  // From the end, which the first pass has left in the cache.
-  for_each_task(device, threads, partition.tiles(), [&](Index task) {
-    const Tile tile = partition.tile(partition.tiles() - 1 - task);
+    between(c, count_of, sums(0, c), from_channel(terms, c));
+  };
+  const auto write = [&](Index i) {
+    const Tile tile = partition.tile(i);
     second(tile, from_channel(terms, tile.channel_begin), partition.ahead());
-  });
+  };
+  run_steps(device, threads, step(partition.tiles(), sum), step(ceil_div(channels, finished_channels), finish_sums),
+            backward_step(partition.tiles(), write));
 }
 
 }  // namespace detail
