@@ -70,30 +70,7 @@ struct ApplyGradients {
       const Q centered = load<Q>(x + i) - k.mean, g = load<Q>(dy + i) - k.mean_dy;
       return (sub_mul(g, centered, k.projection) + k.rest) * k.scale;
     };
-    if (by_columns(view)) {
-      const Columns columns(view, tile);
-      const Runs runs(columns);
-      ColumnArray<P> means_dy, means, rests, projections, scales;
-      const Index phase = packs_phase<P>(dx + runs.begin);
-      const bool wraps = runs.wraps();
-      const C* const g = means_dy.set(columns, wraps, phase, mean_dy);
-      const C* const m = means.set(columns, wraps, phase, mean);
-      const C* const q = rests.set(columns, wraps, phase, rest);
-      const C* const p = projections.set(columns, wraps, phase, projection);
-      const C* const a = scales.set(columns, wraps, phase, scale);
-      transform_columns<P>(runs, dx, access.streams, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
-        using Q = typename decltype(type)::Pack;
-        return result(i,
-                      Coefficients<Q>{load<Q>(g + j), load<Q>(m + j), load<Q>(q + j), load<Q>(p + j), load<Q>(a + j)});
-      });
-    } else {
-      const auto of_channel = [&](Index c) BATCHNORM_INLINE_LAMBDA {
-        return Coefficients<P>{P::all(mean_dy[c]), P::all(mean[c]), P::all(rest[c]), P::all(projection[c]),
-                               P::all(scale[c])};
-      };
-      transform_rows<P>(view, tile, dx, access.streams, of_channel, result);
-    }
-    if (access.streams) finish_streaming();
+    transform<Coefficients, P>(view, tile, dx, access.streams, {mean_dy, mean, rest, projection, scale}, result);
   }
 
  private:

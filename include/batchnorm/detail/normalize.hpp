@@ -59,25 +59,7 @@ struct Normalize {
       if (access.ahead != 0) detail::prefetch(x + i + access.ahead);
       return mul_add(load<Q>(x + i) - k.mean, k.scale, k.shift);
     };
-    if (by_columns(view)) {
-      const Columns columns(view, tile);
-      const Runs runs(columns);
-      ColumnArray<P> means, scales, shifts;
-      const Index phase = packs_phase<P>(y + runs.begin);
-      const C* const m = means.set(columns, runs.wraps(), phase, mean);
-      const C* const a = scales.set(columns, runs.wraps(), phase, scale);
-      const C* const b = shifts.set(columns, runs.wraps(), phase, shift);
-      transform_columns<P>(runs, y, access.streams, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
-        using Q = typename decltype(type)::Pack;
-        return result(i, Coefficients<Q>{load<Q>(m + j), load<Q>(a + j), load<Q>(b + j)});
-      });
-    } else {
-      const auto of_channel = [&](Index c) BATCHNORM_INLINE_LAMBDA {
-        return Coefficients<P>{P::all(mean[c]), P::all(scale[c]), P::all(shift[c])};
-      };
-      transform_rows<P>(view, tile, y, access.streams, of_channel, result);
-    }
-    if (access.streams) finish_streaming();
+    transform<Coefficients, P>(view, tile, y, access.streams, {mean, scale, shift}, result);
   }
 
  private:

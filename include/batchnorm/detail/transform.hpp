@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "batchnorm/detail/columns.hpp"
 #include "batchnorm/detail/stream.hpp"
@@ -166,6 +167,35 @@ BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool stre
     if (overlap && head != 0) store(y + begin, first);
     if (overlap && ragged) store(y + begin + n - N, last);
   }
+}
+
+/// y[i] = f(i, k) for the tile's elements, where f gives those of a pack from i on, and k are their coefficients: the
+/// members of Coefficients<Q>, in their order, from arrays of one for each of the tile's channels.
+template <template <class> class Coefficients, class P, class T, std::size_t... I, class F>
+BATCHNORM_ALWAYS_INLINE void transform(const View& view, const Tile& tile, T* y, bool streamed,
+                                       const typename P::Scalar* const (&arrays)[sizeof...(I)],
+                                       std::index_sequence<I...>, const F& f) {
+  if (by_columns(view)) {
+    const Columns columns(view, tile);
+    const Runs runs(columns);
+    ColumnArray<P> memory[sizeof...(I)];
+    const Index phase = packs_phase<P>(y + runs.begin);
+    const typename P::Scalar* const of_columns[] = {memory[I].set(columns, runs.wraps(), phase, arrays[I])...};
+    transform_columns<P>(runs, y, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
+      using Q = typename decltype(type)::Pack;
+      return f(i, Coefficients<Q>{load<Q>(of_columns[I] + j)...});
+    });
+  } else {
+    const auto of_channel = [&](Index c) BATCHNORM_INLINE_LAMBDA { return Coefficients<P>{P::all(arrays[I][c])...}; };
+    transform_rows<P>(view, tile, y, streamed, of_channel, f);
+  }
+  if (streamed) finish_streaming();
+}
+
+template <template <class> class Coefficients, class P, class T, std::size_t K, class F>
+BATCHNORM_ALWAYS_INLINE void transform(const View& view, const Tile& tile, T* y, bool streamed,
+                                       const typename P::Scalar* const (&arrays)[K], const F& f) {
+  transform<Coefficients, P>(view, tile, y, streamed, arrays, std::make_index_sequence<K>(), f);
 }
 
 /// y[i] = f(i, c) for each of the tile's elements, one by one, c being its channel counted from the tile's first.
