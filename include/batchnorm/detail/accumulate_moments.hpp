@@ -348,9 +348,11 @@ struct AccumulateMoments {
                                                  const typename P::Scalar* centers, A* sums, A* squares) {
     const P center = load<P>(centers);
     P sum = zero<P>(), square = sum;
+    if (ahead != 0) {
+      for (Index r = 0; r < rows; ++r) detail::prefetch(x + r * stride + ahead);
+    }
     for (Index r = 0; r < rows; ++r, x += stride) {
       P d = load<P>(x) - center;
-      if (ahead != 0) detail::prefetch(x + ahead);
       if (skip != 0) d = blend(zero<P>(), d, skip);
       sum = sum + d;
       square = mul_add(d, d, square);

@@ -55,20 +55,25 @@ struct Vectors {
     return {__builtin_convertvector(memory, typename Doubles::Vector)};
   }
 
-  static BATCHNORM_ALWAYS_INLINE Doubles doubles(const Eigen::bfloat16* from) {
+  template <class T>
+  static BATCHNORM_ALWAYS_INLINE Doubles doubles(const T* from) {
+    return doubles(floats(from));
+  }
+
+  static BATCHNORM_ALWAYS_INLINE Floats floats(const Eigen::bfloat16* from) {
     const BitsMemory& memory = *reinterpret_cast<const BitsMemory*>(from);
     Words words;
 #if BATCHNORM_GCC_ASSEMBLY
-    if constexpr (N == 8) {
+    if constexpr (N >= 8) {
       asm("vpmovzxwd %1, %0" : "=v"(words) : "m"(memory));
-      return doubles(Floats{reinterpret_cast<typename Floats::Vector>(words << 16)});
+      return {reinterpret_cast<typename Floats::Vector>(words << 16)};
     }
 #endif
     words = __builtin_convertvector(memory, Words);
-    return doubles(Floats{reinterpret_cast<typename Floats::Vector>(words << 16)});
+    return {reinterpret_cast<typename Floats::Vector>(words << 16)};
   }
 
-  static BATCHNORM_ALWAYS_INLINE Doubles doubles(const Eigen::half* from) {
+  static BATCHNORM_ALWAYS_INLINE Floats floats(const Eigen::half* from) {
     Floats floats{};
 #if BATCHNORM_X86_ASSEMBLY
     if constexpr (N >= 4) {
@@ -78,11 +83,11 @@ struct Vectors {
 #else
       asm("vcvtph2ps %1, %0" : "=v"(floats.v) : "m"(*reinterpret_cast<const BitsMemory*>(from)));
 #endif
-      return doubles(floats);
+      return floats;
     }
 #endif
     for (int i = 0; i < N; ++i) floats.v[i] = static_cast<float>(from[i]);
-    return doubles(floats);
+    return floats;
   }
 
   static BATCHNORM_ALWAYS_INLINE Floats floats(const Doubles& doubles) {
@@ -102,7 +107,7 @@ struct Vectors {
     const Words words = reinterpret_cast<Words>(floats.v);
     const Words result = (words + 0x7fff + ((words >> 16) & 1)) >> 16;
 #if BATCHNORM_GCC_ASSEMBLY
-    if constexpr (N == 8) {
+    if constexpr (N == 16) {
       Bits narrow;
       asm("vpmovdw %1, %0" : "=v"(narrow.v) : "v"(result));
       return narrow;
@@ -119,7 +124,7 @@ struct Vectors {
       using Type = typename vector_of<__fp16, N>::type;
       result.v = reinterpret_cast<typename Bits::Vector>(__builtin_convertvector(floats.v, Type));
 #else
-      typename vector_of<std::uint16_t, 8>::type all;
+      typename vector_of<std::uint16_t, (N > 8 ? N : 8)>::type all;
       asm("vcvtps2ph $0, %1, %0" : "=v"(all) : "v"(floats.v));
       std::memcpy(&result, &all, sizeof(result));
 #endif
@@ -136,7 +141,11 @@ template <class T, class P>
 BATCHNORM_ALWAYS_INLINE auto stored(const P& value) {
   if constexpr (is_16_bit<T>) {
     using V = Vectors<P::size>;
-    return V::bits(V::floats(value), T());
+    if constexpr (std::is_same_v<typename P::Scalar, float>) {
+      return V::bits(value, T());
+    } else {
+      return V::bits(V::floats(value), T());
+    }
   } else if constexpr (!std::is_same_v<T, typename P::Scalar>) {
     return Vectors<P::size>::floats(value);
   } else {
@@ -157,6 +166,8 @@ BATCHNORM_ALWAYS_INLINE P load(const T* from) {
 #if BATCHNORM_GNU
     if constexpr (std::is_same_v<T, typename P::Scalar>) {
       return {{*reinterpret_cast<const typename P::Memory*>(from)}};
+    } else if constexpr (std::is_same_v<float, typename P::Scalar>) {
+      return {Vectors<P::size>::floats(from)};
     } else {
       return {Vectors<P::size>::doubles(from)};
     }

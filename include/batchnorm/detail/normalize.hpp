@@ -7,6 +7,7 @@
 #ifndef BATCHNORM_DETAIL_NORMALIZE_HPP
 #define BATCHNORM_DETAIL_NORMALIZE_HPP
 
+#include "batchnorm/detail/float_pairs.hpp"
 #include "batchnorm/detail/per_channel.hpp"
 #include "batchnorm/detail/transform.hpp"
 
@@ -27,6 +28,17 @@ struct Normalize {
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const NormalizeTerms<A>& terms,
                                            const T* x, T* y, Access access) {
+    if constexpr (is_16_bit<T> && has_fused<Bytes>) {
+      by_float_pairs<Pack<float, lanes<T, float, Bytes>>>(view, tile, terms, x, y, access);
+    } else {
+      by_coefficients<Bytes>(view, tile, terms, x, y, access);
+    }
+  }
+
+ private:
+  template <int Bytes, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void by_coefficients(const View& view, const Tile& tile,
+                                                      const NormalizeTerms<A>& terms, const T* x, T* y, Access access) {
     using C = compute_t<T>;
     using P = Pack<C, lanes<T, C, Bytes>>;
     const Index channels = tile.channels();
@@ -62,7 +74,46 @@ struct Normalize {
     transform<Coefficients, P>(view, tile, y, access.streams, {mean, scale, shift}, result);
   }
 
- private:
+  // See float_pairs.hpp. Channels for which it says so are computed in double.
+  template <class P, class T>
+  static BATCHNORM_ALWAYS_INLINE void by_float_pairs(const View& view, const Tile& tile,
+                                                     const NormalizeTerms<double>& terms, const T* x, T* y,
+                                                     Access access) {
+    using One = Pack<float, 1>;
+    const Index channels = tile.channels();
+    float center[max_columns], scale[max_columns], scale_low[max_columns], shift[max_columns], shift_low[max_columns];
+    bool in_floats[max_columns], all_in_floats = true;
+    for (Index c = 0; c < channels; ++c) {
+      FloatPairs<One> k{};
+      in_floats[c] =
+          set_float_pairs<T>(terms.mean()[c], terms.mean_residual()[c], terms.scale()[c], terms.shift()[c], k);
+      all_in_floats = all_in_floats && in_floats[c];
+      store(center + c, k.center);
+      store(scale + c, k.scale);
+      store(scale_low + c, k.scale_low);
+      store(shift + c, k.shift);
+      store(shift_low + c, k.shift_low);
+    }
+    const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
+      using Q = decltype(k.center);
+      if (access.ahead != 0) detail::prefetch(x + i + access.ahead);
+      return k.apply(load<Q>(x + i));
+    };
+    if (all_in_floats) {
+      transform<FloatPairs, P>(view, tile, y, access.streams, {center, scale, scale_low, shift, shift_low}, result);
+      return;
+    }
+    transform_singly(view, tile, y, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
+      if (in_floats[c]) {
+        return result(i, FloatPairs<One>{load<One>(center + c), load<One>(scale + c), load<One>(scale_low + c),
+                                         load<One>(shift + c), load<One>(shift_low + c)});
+      }
+      const double rest = terms.shift()[c] - terms.mean_residual()[c] * terms.scale()[c];
+      const double value = (convert<double>(x[i]) - terms.mean()[c]) * terms.scale()[c] + rest;
+      return One::all(value == value ? static_cast<float>(value) : std::numeric_limits<float>::quiet_NaN());
+    });
+  }
+
   template <class P>
   struct Coefficients {
     P mean, scale, shift;

@@ -115,7 +115,9 @@ class Partition {
   /// How many elements after a block's the next one's lie, where the cache holds both and they are fetched; else 0.
   Index next_block() const {
     const Index channels = cut(view_.channels, blocks_, 1, unit_);
-    const bool fit = channels * view_.values_per_channel() * tensors_ * element_bytes_ <= next_block_bytes;
+    // 16-bit values come faster than they are summed.
+    const bool fit =
+        element_bytes_ >= 4 && channels * view_.values_per_channel() * tensors_ * element_bytes_ <= next_block_bytes;
     return fit && blocks_ > 1 && ahead() != 0 ? channels * view_.inner : 0;
   }
 

@@ -143,16 +143,20 @@ BATCHNORM_VECTOR(float, std::int32_t, 16)
 BATCHNORM_VECTOR(double, std::int64_t, 2)
 BATCHNORM_VECTOR(double, std::int64_t, 4)
 BATCHNORM_VECTOR(double, std::int64_t, 8)
+BATCHNORM_VECTOR(double, std::int64_t, 16)
 #ifdef __clang__
 BATCHNORM_VECTOR(__fp16, std::int16_t, 4)
 BATCHNORM_VECTOR(__fp16, std::int16_t, 8)
+BATCHNORM_VECTOR(__fp16, std::int16_t, 16)
 #endif
 BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 2)
 BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 4)
 BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 8)
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 16)
 BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 2)
 BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 4)
 BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 8)
+BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 16)
 #undef BATCHNORM_VECTOR
 
 // N lanes from the (N - count)-th on are a mask of the first `count`. In memory, since GCC 16 makes one of a comparison
@@ -252,6 +256,31 @@ BATCHNORM_ALWAYS_INLINE P square_root(const P& a) {
   for (int i = 0; i < P::size; ++i) {
     const typename P::Scalar root = sqrt(a.v[i]);
     result.v[i] = root;
+  }
+  return result;
+}
+
+/// Whether kernels with registers of `Bytes` may count on fused multiplication and addition.
+template <int Bytes>
+inline constexpr bool has_fused = BATCHNORM_X86_DISPATCH&& Bytes >= 32;
+
+/// a * b + c, rounded once, which mul_add leaves to the compiler.
+template <class P>
+BATCHNORM_ALWAYS_INLINE P fused_mul_add(const P& a, const P& b, const P& c) {
+  P result = c;
+  if constexpr (is_register<P> && std::is_same_v<typename P::Scalar, float>) {
+#if BATCHNORM_GCC_ASSEMBLY
+    asm("vfmadd231ps %2, %1, %0" : "+v"(result.v) : "v"(a.v), "v"(b.v));
+    return result;
+#elif BATCHNORM_X86_DISPATCH && defined(__clang__)
+#pragma clang fp contract(on)
+    result.v = a.v * b.v + c.v;
+    return result;
+#endif
+  }
+  for (int i = 0; i < P::size; ++i) {
+    const typename P::Scalar sum = std::fma(a.v[i], b.v[i], c.v[i]);
+    result.v[i] = sum;
   }
   return result;
 }

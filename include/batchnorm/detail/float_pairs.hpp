@@ -1,0 +1,95 @@
+// y = (x - mean) * scale + shift for 16-bit x, in float but with the digits of double: within 0.501 units in the last
+// place of the exact value rounded, whatever cancels, at half the work.
+//
+// Numbers of so few digits have exact differences in float, and a fused multiplication and addition rounds once, after
+// all cancellation. So with d = x - center, and scale and shift each as the sum of two floats,
+//
+//     y = fma(d, scale, shift) + fma(d, scale_low, shift_low)
+//
+// is off by 2^-24 |y| for the roundings of both and by 2^-48 (|d * scale| + |shift|) for what the low parts lack. A
+// half has 11 digits and a bfloat16 has 8.
+
+#ifndef BATCHNORM_DETAIL_FLOAT_PAIRS_HPP
+#define BATCHNORM_DETAIL_FLOAT_PAIRS_HPP
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "batchnorm/detail/memory.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// The coefficients of some elements.
+template <class P>
+struct FloatPairs {
+  P center, scale, scale_low, shift, shift_low;
+
+  /// y of a pack of x.
+  BATCHNORM_ALWAYS_INLINE P apply(const P& x) const {
+    const P d = x - center;
+    return fused_mul_add(d, scale, shift) + fused_mul_add(d, scale_low, shift_low);
+  }
+
+  friend BATCHNORM_ALWAYS_INLINE FloatPairs blend(const FloatPairs& a, const FloatPairs& b, Index count) {
+    return {blend(a.center, b.center, count), blend(a.scale, b.scale, count), blend(a.scale_low, b.scale_low, count),
+            blend(a.shift, b.shift, count), blend(a.shift_low, b.shift_low, count)};
+  }
+};
+
+/// The nearest number with the digits of T, in T's normal range.
+template <class T>
+float rounded_to_digits(float value) {
+  constexpr int dropped = std::is_same_v<T, Eigen::half> ? 13 : 16;
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  bits += (std::uint32_t(1) << (dropped - 1)) - 1 + (bits >> dropped & 1);
+  bits = bits >> dropped << dropped;
+  std::memcpy(&value, &bits, sizeof(bits));
+  return value;
+}
+
+/// A double without the digits that a float has not: a float no larger.
+inline float truncated(double value) {
+  std::uint64_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  bits = bits >> 29 << 29;
+  std::memcpy(&value, &bits, sizeof(bits));
+  return static_cast<float>(value);
+}
+
+/// Sets the coefficients of (x - mean - mean_residual) * scale + shift for x of type T. False where floats have not the
+/// range for them, or they are not finite.
+template <class T>
+bool set_float_pairs(double mean, double mean_residual, double scale, double shift,
+                     FloatPairs<Pack<float, 1>>& result) {
+  constexpr double least = 0x1p-60, most = 0x1p60, farthest = 0x1p100;
+  const double size = std::abs(scale);
+  const double reach = scale == 0 ? 0 : std::abs(mean) + std::abs(shift) / size;  // of the x between which y cancels
+  if (!((scale == 0 || size >= least) && size <= most && std::abs(shift) <= farthest && reach <= farthest))
+    return false;
+  // Where x is so small beside the center that x - center is not exact, y is about what it is at 0: if that is next to
+  // nothing, the center must be 0.
+  float center = 0;
+  if (8 * std::abs(shift - mean * scale) >= std::abs(mean * scale)) {
+    // Of x's digits, for x near the mean, but no finer than what has an exact difference from x as far as it reaches.
+    const auto coarse = static_cast<float>(16 * reach);
+    center = (rounded_to_digits<T>(static_cast<float>(mean)) + coarse) - coarse;
+  }
+  const double rest = shift - ((mean - static_cast<double>(center)) + mean_residual) * scale;
+  const float high = truncated(scale), shift_high = truncated(rest);
+  // Of the sign of the high part, and not 0: for an infinite x neither product may undo the other.
+  const double low = (scale - static_cast<double>(high)) + 0x1p-60 * scale;
+  result = {{{center}},
+            {{high}},
+            {{static_cast<float>(low)}},
+            {{shift_high}},
+            {{static_cast<float>(rest - static_cast<double>(shift_high))}}};
+  return true;
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_FLOAT_PAIRS_HPP
