@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "batchnorm/detail/columns.hpp"
+#include "batchnorm/detail/isa.hpp"
 #include "batchnorm/detail/per_channel.hpp"
 #include "batchnorm/detail/wide.hpp"
 
@@ -195,7 +196,7 @@ struct AccumulateMoments {
         if (is_sound(sums.sum()[c], sums.squares()[c], values)) continue;
         const MomentSums<A> again = from_channel(sums, c);
         if (std::is_same_v<S, A>) *again.center() = *again.center() + *again.sum() / values;
-        sum_rows<WiderPack<P, A>>(view, first + c * view.inner, n, rows, 1, again);
+        sum_row_again(view, first + c * view.inner, n, rows, again);
       }
     }
   }
@@ -233,6 +234,22 @@ struct AccumulateMoments {
       result.sum()[c] = sum_of<P::size>(sums[c].sum);
       result.squares()[c] = sum_of<P::size>(sums[c].squares);
     }
+  }
+
+  // What is rare is compiled once, not for each instruction set.
+  template <class T, class A>
+  using PackAgain = Pack<A, lanes<T, A, baseline_bytes>>;
+
+  template <class T, class A>
+  static BATCHNORM_NOINLINE void sum_row_again(const View& view, const T* x, Index n, Index rows,
+                                               const MomentSums<A>& result) {
+    sum_rows<PackAgain<T, A>>(view, x, n, rows, 1, result);
+  }
+
+  template <class T, class A>
+  static BATCHNORM_NOINLINE void sum_columns_again(const View& view, const Columns& columns, const T* x, Index begin,
+                                                   Index end, const A* centers, A* sums, A* squares) {
+    sum_columns<PackAgain<T, A>>(view, columns, x, begin, end, centers, sums, squares);
   }
 
   // What is read before x, where n is less than P::size, is of the same row.
@@ -293,7 +310,7 @@ struct AccumulateMoments {
     for (Index j = 0; j < columns.width; j += P::size) {
       const Index end = (std::min)(columns.width, j + P::size);
       if (std::find(again + j, again + end, true) == again + end) continue;
-      sum_columns<WiderPack<P, A>>(view, columns, x, j, end, new_centers, sums, squares);
+      sum_columns_again(view, columns, x, j, end, new_centers, sums, squares);
     }
     gather(columns, channels, sound, sums, squares, result);
   }

@@ -51,21 +51,18 @@ struct ColumnArray {
   }
 };
 
-/// Stores packs one after another. They are computed, all of them, before: as arguments, not as named values, which GCC
-/// 12 would write to the stack as well.
-template <class T, class P, class... Packs>
-BATCHNORM_ALWAYS_INLINE void put(T* to, bool streamed, const P& value, const Packs&... more) {
+/// Stores a pack, past the cache or not.
+template <class T, class P>
+BATCHNORM_ALWAYS_INLINE void put(T* to, bool streamed, const P& value) {
   if (streamed) {
 #if BATCHNORM_GNU && defined(__clang__)
-    // Else Clang converts the first pack before the branch and, of 16-bit types, stores it number by number: a tenth of
-    // the speed, with the line's other stores streamed.
+    // Else Clang converts the pack before the branch and, of 16-bit types, stores it number by number: a tenth of the
+    // speed, with other stores to the line streamed.
     asm volatile("");
 #endif
     stream(to, value);
-    ((to += P::size, stream(to, more)), ...);
   } else {
     store(to, value);
-    ((to += P::size, store(to, more)), ...);
   }
 }
 
@@ -100,9 +97,6 @@ BATCHNORM_ALWAYS_INLINE void transform_channels(T* y, Index begin, Index n, Inde
   Index i = begin + head;
   for (Index next = begin + n;; next += n) {
     const Index stop = (std::min)(next, end - tail);
-    for (; i + 4 * N <= stop; i += 4 * N) {
-      put(y + i, streamed, f(i, k), f(i + N, k), f(i + 2 * N, k), f(i + 3 * N, k));
-    }
     for (; i + N <= stop; i += N) put(y + i, streamed, f(i, k));
     if (++channel == channel_end) break;
     const auto next_k = of_channel(channel);
@@ -158,12 +152,8 @@ BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool stre
       }
       while (i + N <= n) {
         if (j >= runs.period) j -= runs.period;
-        const Index stop = (std::min)(n, i + (runs.period - j));  // of packs that begin in this period
-        for (; i + 4 * N <= stop; i += 4 * N, j += 4 * N) {
-          put(y + begin + i, streamed, f(All(), begin + i, j), f(All(), begin + i + N, j + N),
-              f(All(), begin + i + 2 * N, j + 2 * N), f(All(), begin + i + 3 * N, j + 3 * N));
-        }
-        for (; i < stop && i + N <= n; i += N, j += N) put(y + begin + i, streamed, f(All(), begin + i, j));
+        const Index stop = (std::min)(n - N + 1, i + (runs.period - j));  // of packs that begin in this period
+        for (; i < stop; i += N, j += N) put(y + begin + i, streamed, f(All(), begin + i, j));
       }
       if (overlap || i == n) break;
       if (j >= runs.period) j -= runs.period;
@@ -185,7 +175,10 @@ BATCHNORM_ALWAYS_INLINE void transform(const View& view, const Tile& tile, T* y,
     const Runs runs(columns);
     ColumnArray<P> memory[sizeof...(I)];
     const Index phase = packs_phase<P>(y + runs.begin);
-    const typename P::Scalar* const of_columns[] = {memory[I].set(columns, runs.wraps(), phase, arrays[I])...};
+    const typename P::Scalar* of_columns[sizeof...(I)];
+    for (std::size_t k = 0; k < sizeof...(I); ++k) {
+      of_columns[k] = memory[k].set(columns, runs.wraps(), phase, arrays[k]);
+    }
     transform_columns<P>(runs, y, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
       return f(i, Coefficients<Q>{load<Q>(of_columns[I] + j)...});
