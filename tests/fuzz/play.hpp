@@ -46,6 +46,8 @@ class Bytes {
 /// The part of play() for a type: the other bytes, to a layer of either layout.
 void play_float(Bytes& bytes, bool row_major);
 void play_double(Bytes& bytes, bool row_major);
+void play_half(Bytes& bytes, bool row_major);
+void play_bfloat16(Bytes& bytes, bool row_major);
 
 }  // namespace fuzz
 

@@ -30,6 +30,41 @@ using batchnorm::SingleValue;
 using Index = Eigen::Index;
 using Shape = std::array<Index, 3>;
 
+template <class T>
+inline constexpr bool is_16_bit = sizeof(T) == 2;
+
+// Eigen's 16-bit types convert to and from float alone.
+template <class T>
+T from_double(double value) {
+  if constexpr (is_16_bit<T>) {
+    return T(static_cast<float>(value));
+  } else {
+    return static_cast<T>(value);
+  }
+}
+template <class T>
+double to_double(const T& value) {
+  if constexpr (is_16_bit<T>) {
+    return static_cast<double>(static_cast<float>(value));
+  } else {
+    return static_cast<double>(value);
+  }
+}
+
+// The next number away from 0, of one that is not 0.
+template <class T>
+T next_after(T value) {
+  if constexpr (is_16_bit<T>) {
+    std::uint16_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    ++bits;
+    std::memcpy(&value, &bits, sizeof(bits));
+    return value;
+  } else {
+    return std::nextafter(value, value < 0 ? std::numeric_limits<T>::lowest() : std::numeric_limits<T>::max());
+  }
+}
+
 // SplitMix64 (Steele, Lea and Flood 2014).
 class Random {
  public:
@@ -55,7 +90,7 @@ struct Recipe {
   int pattern, odd_one;
 
   explicit Recipe(Bytes& bytes) {
-    constexpr int range = std::is_same_v<T, float> ? 30 : 120;
+    constexpr int range = std::is_same_v<T, Eigen::half> ? 3 : std::is_same_v<T, double> ? 120 : 30;
     const std::uint8_t sign = bytes.next();
     mean = sign % 3 == 0 ? 0 : (sign % 3 == 1 ? 1 : -1) * std::pow(10, bytes.next() % (2 * range) - range);
     const int digits = bytes.next() % 40 - 25;  // of the deviation, against the mean
@@ -67,32 +102,32 @@ struct Recipe {
 
   T value(Random& random, Index k, Index n) const {
     const bool odd = k == odd_one % n;
-    const T constant = static_cast<T>(mean == 0 ? deviation : mean);
+    const T constant = from_double<T>(mean == 0 ? deviation : mean);
     switch (pattern) {
       case 0:
         return constant;
       case 1:
-        return odd ? std::nextafter(constant, std::numeric_limits<T>::max()) : constant;
+        return odd ? next_after(constant) : constant;
       case 2:
-        return random.uniform() < 0.5 ? std::nextafter(constant, std::numeric_limits<T>::max()) : constant;
+        return random.uniform() < 0.5 ? next_after(constant) : constant;
       case 3:
-        return static_cast<T>(odd ? mean + 1e3 * deviation : mean + deviation * random.symmetric());
+        return from_double<T>(odd ? mean + 1e3 * deviation : mean + deviation * random.symmetric());
       case 4:
-        return static_cast<T>(k % 2 == 0 ? mean + deviation : mean - deviation);
+        return from_double<T>(k % 2 == 0 ? mean + deviation : mean - deviation);
       case 5:
-        return static_cast<T>(mean + deviation * static_cast<double>(k) / static_cast<double>(n));
+        return from_double<T>(mean + deviation * static_cast<double>(k) / static_cast<double>(n));
       case 6:
         return odd ? (odd_one < 64    ? std::numeric_limits<T>::quiet_NaN()
                       : odd_one < 128 ? std::numeric_limits<T>::infinity()
                       : odd_one < 192 ? -std::numeric_limits<T>::infinity()
-                                      : static_cast<T>(mean))
-                   : static_cast<T>(mean + deviation * random.symmetric());
+                                      : from_double<T>(mean))
+                   : from_double<T>(mean + deviation * random.symmetric());
       case 7:
-        return static_cast<T>(k % 3 == 0 ? -0.0 : 0.0);
+        return from_double<T>(k % 3 == 0 ? -0.0 : 0.0);
       case 8:
-        return static_cast<T>(mean + deviation * std::exp(8 * random.symmetric()));
+        return from_double<T>(mean + deviation * std::exp(8 * random.symmetric()));
       default:
-        return static_cast<T>(mean + deviation * random.symmetric());
+        return from_double<T>(mean + deviation * random.symmetric());
     }
   }
 };
@@ -252,7 +287,7 @@ class Player {
       const Recipe<T>& recipe = recipes_[static_cast<std::size_t>(c) % recipes_.size()];
       for (Index k = 0; k < per_channel_; ++k) {
         x_[at(c, k)] = recipe.value(random, k, per_channel_);
-        dy_[at(c, k)] = static_cast<T>(dy_mean + random.symmetric());
+        dy_[at(c, k)] = from_double<T>(dy_mean + random.symmetric());
       }
     }
   }
@@ -421,8 +456,8 @@ class Player {
   exact::Channel channel(Index c, const Values& x, const State& before, const Pass* pass) const {
     exact::Channel result;
     for (Index k = 0; k < per_channel_; ++k) {
-      result.x.push_back(static_cast<double>(x[at(c, k)]));
-      result.dy.push_back(static_cast<double>(dy_[at(c, k)]));
+      result.x.push_back(to_double(x[at(c, k)]));
+      result.dy.push_back(to_double(dy_[at(c, k)]));
     }
     result.weight = or_else(before.weight, c, 1);
     result.bias = or_else(before.bias, c, 0);
@@ -450,26 +485,52 @@ class Player {
            std::isfinite(channel.running_var) && std::isfinite(channel.weight) && std::isfinite(channel.bias);
   }
 
-  // Fails unless found is exact but for `promise` times the scale. Results beyond the type's range, and those that
-  // round to its denormal numbers, are left out.
+  // Fails unless a parameter or statistic is exact but for the promise of its type times the scale. Results beyond the
+  // type's range, and those that round to its denormal numbers, are left out.
   void compare(const char* what, Index c, Index k, Param found, long double exact, long double scale) const {
     constexpr auto most = static_cast<long double>(std::numeric_limits<Param>::max());
     constexpr auto least = static_cast<long double>(std::numeric_limits<Param>::denorm_min());
     const long double promise = std::is_same_v<Param, float> ? 1e-6L : 1e-13L;
     if (!(scale < most / 4)) return;
+    check_error(what, c, k, static_cast<double>(found), exact, scale, promise * scale + 4 * least);
+  }
+
+  // The same for an element of y or dx: of a 16-bit type it is the exact value rounded, but for what the computation
+  // may lose where that cancels.
+  void compare_element(const char* what, Index c, Index k, const T& found, long double exact, long double scale) const {
+    if constexpr (is_16_bit<T>) {
+      const bool is_half = std::is_same_v<T, Eigen::half>;
+      int exponent;
+      std::frexp(exact, &exponent);
+      const long double ulp = std::ldexp(1.0L, std::max(exponent - (is_half ? 11 : 8), is_half ? -24 : -133));
+      if (!(std::abs(exact) < to_double(std::numeric_limits<T>::max()) / 2)) return;
+      check_error(what, c, k, to_double(found), exact, scale, 0.501L * ulp + 1e-13L * scale);
+    } else {
+      compare(what, c, k, found, exact, scale);
+    }
+  }
+
+  void check_error(const char* what, Index c, Index k, double found, long double exact, long double scale,
+                   long double allowed) const {
     const long double error = std::abs(static_cast<long double>(found) - exact);
-    if (error <= promise * scale + 4 * least) return;
+    if (error <= allowed) return;
     char text[400];
     std::snprintf(
         text, sizeof(text),
         "%s of channel %lld, value %lld: got %.17g, expected %.17Lg, off by %.3Lg of its scale\n%s, %s, shape "
         "[%lld, %lld, %lld], axis %d, epsilon %g, %s, %s, %d elements off",
-        what, static_cast<long long>(c), static_cast<long long>(k), static_cast<double>(found), exact, error / scale,
-        std::is_same_v<T, float> ? "float" : "double", Layout == Eigen::RowMajor ? "RowMajor" : "ColMajor",
-        static_cast<long long>(shape_[0]), static_cast<long long>(shape_[1]), static_cast<long long>(shape_[2]), axis_,
-        bn_.options().epsilon(), bn_.is_training() ? "training" : "inference", threads_ ? "3 threads" : "1 thread",
-        misalignment_);
+        what, static_cast<long long>(c), static_cast<long long>(k), found, exact, error / scale, name_of_type(),
+        Layout == Eigen::RowMajor ? "RowMajor" : "ColMajor", static_cast<long long>(shape_[0]),
+        static_cast<long long>(shape_[1]), static_cast<long long>(shape_[2]), axis_, bn_.options().epsilon(),
+        bn_.is_training() ? "training" : "inference", threads_ ? "3 threads" : "1 thread", misalignment_);
     fail(text);
+  }
+
+  static const char* name_of_type() {
+    return std::is_same_v<T, float>         ? "float"
+           : std::is_same_v<T, double>      ? "double"
+           : std::is_same_v<T, Eigen::half> ? "half"
+                                            : "bfloat16";
   }
 
   void check_forward(const State& before, const Values& y, bool batch, bool tracked) const {
@@ -480,7 +541,7 @@ class Player {
       if (!finite(input)) return;
       if (!batch && input.running_var + input.epsilon < 0) {
         for (Index k = 0; k < per_channel_; ++k) {
-          if (!std::isnan(y[at(c, k)])) fail("a negative running variance gave a number");
+          if (!std::isnan(to_double(y[at(c, k)]))) fail("a negative running variance gave a number");
         }
         return;
       }
@@ -489,7 +550,7 @@ class Player {
       // Running statistics far from x cancel against the bias.
       const long double scale = scales.y + 2 * std::abs(static_cast<long double>(input.bias));
       for (Index k = 0; k < per_channel_; ++k) {
-        compare("y", c, k, y[at(c, k)], exact.y[static_cast<std::size_t>(k)], scale);
+        compare_element("y", c, k, y[at(c, k)], exact.y[static_cast<std::size_t>(k)], scale);
       }
       if (!bn_.options().track_running_stats()) return;
       const auto i = static_cast<std::size_t>(c);
@@ -515,7 +576,7 @@ class Player {
       long double largest = exact::scales(input, exact).dx, terms = 0, sum = 0;
       for (const long double value : exact.dx) largest = std::max(largest, std::abs(value));
       for (Index k = 0; k < per_channel_; ++k) {
-        compare("dx", c, k, dx[at(c, k)], exact.dx[static_cast<std::size_t>(k)], largest);
+        compare_element("dx", c, k, dx[at(c, k)], exact.dx[static_cast<std::size_t>(k)], largest);
         // x-hat, from y = x-hat weight + bias where weight is not 0, else its bound.
         const auto dy = std::abs(static_cast<long double>(input.dy[static_cast<std::size_t>(k)]));
         sum += dy;
