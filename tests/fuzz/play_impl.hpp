@@ -55,11 +55,8 @@ double to_double(const T& value) {
 template <class T>
 T next_after(T value) {
   if constexpr (is_16_bit<T>) {
-    std::uint16_t bits;
-    std::memcpy(&bits, &value, sizeof(bits));
-    ++bits;
-    std::memcpy(&value, &bits, sizeof(bits));
-    return value;
+    const auto bits = Eigen::numext::bit_cast<std::uint16_t>(value);
+    return Eigen::numext::bit_cast<T>(static_cast<std::uint16_t>(bits + 1));
   } else {
     return std::nextafter(value, value < 0 ? std::numeric_limits<T>::lowest() : std::numeric_limits<T>::max());
   }
