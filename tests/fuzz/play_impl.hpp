@@ -574,12 +574,15 @@ class Player {
       for (const long double value : exact.dx) largest = std::max(largest, std::abs(value));
       for (Index k = 0; k < per_channel_; ++k) {
         compare_element("dx", c, k, dx[at(c, k)], exact.dx[static_cast<std::size_t>(k)], largest);
-        // x-hat, from y = x-hat weight + bias where weight is not 0, else its bound.
-        const auto dy = std::abs(static_cast<long double>(input.dy[static_cast<std::size_t>(k)]));
+        // x-hat, from y = x-hat weight + bias; where weight is 0, its bound, or of running statistics itself.
+        const auto at_k = static_cast<std::size_t>(k);
+        const long double x_hat = input.weight != 0 ? (exact.y[at_k] - input.bias) / input.weight
+                                  : pass.batch_statistics
+                                      ? std::sqrt(static_cast<long double>(per_channel_))
+                                      : (static_cast<long double>(input.x[at_k]) - input.running_mean) * exact.inv_std;
+        const auto dy = std::abs(static_cast<long double>(input.dy[at_k]));
         sum += dy;
-        terms +=
-            dy * (input.weight == 0 ? std::sqrt(static_cast<long double>(per_channel_))
-                                    : std::abs((exact.y[static_cast<std::size_t>(k)] - input.bias) / input.weight));
+        terms += dy * std::abs(x_hat);
       }
       const auto i = static_cast<std::size_t>(c);
       if (!after.weight_grad.empty()) {
