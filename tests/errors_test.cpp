@@ -11,6 +11,8 @@
 
 #include "catch.hpp"
 #include "duel.hpp"
+#include "fragile.hpp"
+#include "snapshot.hpp"
 
 namespace {
 
@@ -30,34 +32,6 @@ Tensor4 filled(Tensor4 tensor, std::uint64_t seed) {
     tensor.data()[i] = static_cast<typename Tensor4::Scalar>(random.uniform(-2, 3));
   }
   return tensor;
-}
-
-template <class V>
-void append(std::vector<double>& all, const V& vector) {
-  all.push_back(static_cast<double>(vector.size()));
-  for (Eigen::Index i = 0; i < vector.size(); ++i) all.push_back(static_cast<double>(vector.data()[i]));
-}
-
-// Everything that a layer holds and shows.
-template <class Bn>
-std::vector<double> snapshot(const Bn& bn) {
-  std::vector<double> all;
-  append(all, bn.weight());
-  append(all, bn.bias());
-  append(all, bn.running_mean());
-  append(all, bn.running_var());
-  append(all, bn.weight_grad());
-  append(all, bn.bias_grad());
-  const auto& saved = bn.saved_statistics();
-  append(all, saved.mean());
-  append(all, saved.mean_residual());
-  append(all, saved.inv_std());
-  all.push_back(saved.constant());
-  all.push_back(saved.has_forward());
-  for (const auto extent : saved.shape()) all.push_back(static_cast<double>(extent));
-  all.push_back(static_cast<double>(bn.num_batches_tracked()));
-  all.push_back(bn.is_training());
-  return all;
 }
 
 template <class T>
@@ -408,48 +382,6 @@ TEST_CASE("an exception out of the device reaches the caller, and the layer is a
     }
   }
 }
-
-namespace fragile {
-
-// A number that gives up after so many multiplications.
-struct Fragile {
-  Fragile() = default;
-  Fragile(double v) : value(v) {}  // NOLINT(google-explicit-constructor)
-  explicit operator double() const { return value; }
-
-  friend Fragile operator+(const Fragile& a, const Fragile& b) { return a.value + b.value; }
-  friend Fragile operator-(const Fragile& a, const Fragile& b) { return a.value - b.value; }
-  friend Fragile operator-(const Fragile& a) { return -a.value; }
-  friend Fragile operator*(const Fragile& a, const Fragile& b) {
-    spend();
-    return a.value * b.value;
-  }
-  friend Fragile operator/(const Fragile& a, const Fragile& b) { return a.value / b.value; }
-  Fragile& operator+=(const Fragile& b) { return *this = *this + b; }
-  Fragile& operator-=(const Fragile& b) { return *this = *this - b; }
-  Fragile& operator*=(const Fragile& b) { return *this = *this * b; }
-  Fragile& operator/=(const Fragile& b) { return *this = *this / b; }
-  friend bool operator<(const Fragile& a, const Fragile& b) { return a.value < b.value; }
-  friend bool operator>(const Fragile& a, const Fragile& b) { return a.value > b.value; }
-  friend bool operator<=(const Fragile& a, const Fragile& b) { return a.value <= b.value; }
-  friend bool operator>=(const Fragile& a, const Fragile& b) { return a.value >= b.value; }
-  friend bool operator==(const Fragile& a, const Fragile& b) { return a.value == b.value; }
-  friend bool operator!=(const Fragile& a, const Fragile& b) { return a.value != b.value; }
-  friend Fragile sqrt(const Fragile& a) { return std::sqrt(a.value); }
-  friend Fragile abs(const Fragile& a) { return std::abs(a.value); }
-
-  static void spend();
-
-  double value = 0;
-  static long multiplications_left;
-};
-long Fragile::multiplications_left = 0;
-
-void Fragile::spend() {
-  if (--multiplications_left == 0) throw std::overflow_error("no more multiplications");
-}
-
-}  // namespace fragile
 
 TEST_CASE("an exception out of the scalar's own arithmetic reaches the caller, and the layer is as before") {
   using fragile::Fragile;

@@ -265,3 +265,36 @@ TEST_CASE("primitives of an empty tensor give nothing and sums of zero") {
   CHECK_NOTHROW(
       batchnorm::apply_gradients(x, x, 1, GradientCoefficients<double>{three, three, three, three, three}, y));
 }
+
+TEST_CASE("coefficients of more channels than a block has reach their own channels") {
+  constexpr Eigen::Index channels = 2500;
+  Random random(62);
+  Eigen::Tensor<float, 2, Eigen::RowMajor> x(3, channels), dy(3, channels), y(3, channels), dx(3, channels);
+  for (Eigen::Index i = 0; i < x.size(); ++i) {
+    x.data()[i] = static_cast<float>(random.uniform(-2, 2));
+    dy.data()[i] = static_cast<float>(random.uniform(-2, 2));
+  }
+  const auto vector = [&] { return random_vector(random, channels, -2, 2); };
+  const NormalizeCoefficients<double> n{vector(), vector(), vector(), vector()};
+  const GradientCoefficients<double> g{vector(), vector(), vector(), vector(), vector()};
+  batchnorm::normalize(x, 1, n, y);
+  batchnorm::apply_gradients(x, dy, 1, g, dx);
+  const auto sums = batchnorm::accumulate_gradients(x, dy, 1, g.mean, g.mean_residual);
+  double worst_y = 0, worst_dx = 0, worst_sum = 0;
+  for (Eigen::Index c = 0; c < channels; ++c) {
+    double sum = 0;
+    for (Eigen::Index i = 0; i < 3; ++i) {
+      const double v = static_cast<double>(x(i, c)), d = static_cast<double>(dy(i, c)),
+                   centered = v - g.mean(c) - g.mean_residual(c);
+      sum += d * centered;
+      worst_y = std::max(worst_y, std::abs(static_cast<double>(y(i, c)) -
+                                           ((v - n.mean(c) - n.mean_residual(c)) * n.scale(c) + n.shift(c))));
+      worst_dx = std::max(worst_dx, std::abs(static_cast<double>(dx(i, c)) -
+                                             (d - g.mean_dy(c) - centered * g.projection(c)) * g.scale(c)));
+    }
+    worst_sum = std::max(worst_sum, std::abs(sums.dy_centered(c) - sum));
+  }
+  CHECK(worst_y < 1e-5);
+  CHECK(worst_dx < 1e-5);
+  CHECK(worst_sum < 1e-13);
+}

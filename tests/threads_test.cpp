@@ -3,6 +3,7 @@
 #define EIGEN_USE_THREADS
 #include <batchnorm/batchnorm.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <memory>
@@ -11,6 +12,8 @@
 
 #include "catch.hpp"
 #include "duel.hpp"
+#include "fragile.hpp"
+#include "snapshot.hpp"
 
 namespace {
 
@@ -233,6 +236,40 @@ TEST_CASE("a call does not wait for threads of the pool that are busy elsewhere"
   for (int call = 0; call < 8; ++call) CHECK(results_on<float, Eigen::RowMajor>(threads.device, data) == expected);
   release = true;
   for (int call = 0; call < 8; ++call) CHECK(results_on<float, Eigen::RowMajor>(threads.device, data) == expected);
+}
+
+TEST_CASE("an exception on any thread, in any pass, reaches the caller and leaves the layer as before") {
+  using fragile::Fragile;
+  using Numbers = Eigen::Tensor<Fragile, 3>;
+  Threads threads(3);
+  Random random(56);
+  Numbers x(2, 3, 40000), dy(2, 3, 40000), y(2, 3, 40000), expected(2, 3, 40000);  // more than 1 MiB
+  for (Eigen::Index i = 0; i < x.size(); ++i) {
+    x.data()[i] = random.uniform(-1, 3);
+    dy.data()[i] = random.uniform(-1, 1);
+  }
+  BatchNorm<Fragile, 3> bn(3);
+  bn.forward(threads.device, x, y);
+  const auto before = snapshot(bn);
+  const auto check = [&](const auto& work) {
+    constexpr long plenty = 1L << 40;
+    Fragile::multiplications_left = plenty;
+    auto copy = bn;
+    work(copy, expected);
+    const long needed = plenty - Fragile::multiplications_left;
+    for (int part = 1; part < 16; ++part) {
+      copy = bn;
+      Fragile::multiplications_left = needed * part / 16;
+      CHECK_THROWS_AS(work(copy, y), std::overflow_error);
+      Fragile::multiplications_left = 0;
+      CHECK(snapshot(copy) == before);
+      work(copy, y);
+      CHECK(std::equal(y.data(), y.data() + y.size(), expected.data()));
+    }
+  };
+  check([&](auto& layer, auto& out) { layer.forward(threads.device, x, out); });
+  check([&](auto& layer, auto& out) { layer.backward(threads.device, x, dy, out); });
+  check([&](auto& layer, auto& out) { layer.infer(threads.device, x, out); });
 }
 
 TEST_CASE("infer may be called from many threads at once on one pool") {
