@@ -96,8 +96,7 @@ BATCHNORM_ALWAYS_INLINE void transform_channels(T* y, Index begin, Index n, Inde
 
   Index i = begin + head;
   for (Index next = begin + n;; next += n) {
-    const Index stop = (std::min)(next, end - tail);
-    for (; i + N <= stop; i += N) put(y + i, streamed, f(i, k));
+    for (; i + N <= next; i += N) put(y + i, streamed, f(i, k));
     if (++channel == channel_end) break;
     const auto next_k = of_channel(channel);
     if (i < next) {
