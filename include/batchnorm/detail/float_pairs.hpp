@@ -50,7 +50,8 @@ float rounded_to_digits(float value) {
   return value;
 }
 
-/// A double without the digits that a float has not: a float no larger.
+/// A double without the digits that a float has not: a float no larger. By its bits, since GCC 12 at -O2 takes two
+/// neighbouring doubles that are made floats and doubles again for unchanged.
 inline float truncated(double value) {
   std::uint64_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
