@@ -86,9 +86,10 @@ void merge_sums(const MomentSums<A>& total, Index n, const MomentSums<A>& more, 
         moments_of(One::all(more.center()[c]), One::all(more.sum()[c]), One::all(more.squares()[c]), inverse_k);
     ChannelMoments<A> merged{before.mean.v[0], before.mean_residual.v[0], before.M2.v[0]};
     merge_moments(merged, n, ChannelMoments<A>{after.mean.v[0], after.mean_residual.v[0], after.M2.v[0]}, k);
+    // About the new center, which is the mean without its residual.
     center = merged.mean;
     sum = merged.mean_residual * all;
-    squares = merged.M2;
+    squares = merged.M2 + sum * merged.mean_residual;
   }
 }
 
