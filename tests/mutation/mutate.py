@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Breaks the library on purpose and reports what the tests do not notice.
 
-    python3 tests/mutation/mutate.py                  # fifty mutants, about fifteen minutes on two cores
+    python3 tests/mutation/mutate.py                  # fifty mutants, about three quarters of an hour
     python3 tests/mutation/mutate.py --list           # only show them
     python3 tests/mutation/mutate.py --count 200 --seed 7 --only algebra.hpp
 
