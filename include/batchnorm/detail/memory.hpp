@@ -34,7 +34,7 @@ struct Vectors {
 
   static BATCHNORM_ALWAYS_INLINE Doubles doubles(const Floats& floats) {
 #if BATCHNORM_GCC_ASSEMBLY
-    if constexpr (N == 8) {  // GCC 12 converts vectors of eight half by half, where one instruction does it
+    if constexpr (N >= 4) {  // GCC 12 converts vectors half by half, where one instruction does it
       Doubles result;
       asm("vcvtps2pd %1, %0" : "=v"(result.v) : "v"(floats.v));
       return result;
@@ -46,7 +46,7 @@ struct Vectors {
   static BATCHNORM_ALWAYS_INLINE Doubles doubles(const float* from) {
     const FloatsMemory& memory = *reinterpret_cast<const FloatsMemory*>(from);
 #if BATCHNORM_GCC_ASSEMBLY
-    if constexpr (N == 8) {
+    if constexpr (N >= 4) {
       Doubles result;
       asm("vcvtps2pd %1, %0" : "=v"(result.v) : "m"(memory));
       return result;
@@ -64,7 +64,7 @@ struct Vectors {
     const BitsMemory& memory = *reinterpret_cast<const BitsMemory*>(from);
     Words words;
 #if BATCHNORM_GCC_ASSEMBLY
-    if constexpr (N >= 8) {
+    if constexpr (N >= 4) {
       asm("vpmovzxwd %1, %0" : "=v"(words) : "m"(memory));
       return {reinterpret_cast<typename Floats::Vector>(words << 16)};
     }
@@ -110,6 +110,16 @@ struct Vectors {
     if constexpr (N == 16) {
       Bits narrow;
       asm("vpmovdw %1, %0" : "=v"(narrow.v) : "v"(result));
+      return narrow;
+    } else if constexpr (N == 8) {
+      Bits narrow;
+      asm("vextracti128 $1, %1, %x0\n\tvpackusdw %x0, %x1, %x0" : "=&x"(narrow.v) : "x"(result));
+      return narrow;
+    } else if constexpr (N == 4) {
+      typename vector_of<std::uint16_t, 8>::type twice;
+      asm("vpackusdw %1, %1, %0" : "=x"(twice) : "x"(result));
+      Bits narrow;
+      std::memcpy(&narrow, &twice, sizeof(narrow));
       return narrow;
     }
 #endif
