@@ -116,11 +116,9 @@ struct Vectors {
       asm("vextracti128 $1, %1, %x0\n\tvpackusdw %x0, %x1, %x0" : "=&x"(narrow.v) : "x"(result));
       return narrow;
     } else if constexpr (N == 4) {
-      typename vector_of<std::uint16_t, 8>::type twice;
-      asm("vpackusdw %1, %1, %0" : "=x"(twice) : "x"(result));
-      Bits narrow;
-      std::memcpy(&narrow, &twice, sizeof(narrow));
-      return narrow;
+      VectorPack<std::uint16_t, 8> twice;
+      asm("vpackusdw %1, %1, %0" : "=x"(twice.v) : "x"(result));
+      return first(twice);
     }
 #endif
     return {__builtin_convertvector(result, typename Bits::Vector)};
@@ -134,15 +132,28 @@ struct Vectors {
       using Type = typename vector_of<__fp16, N>::type;
       result.v = reinterpret_cast<typename Bits::Vector>(__builtin_convertvector(floats.v, Type));
 #else
-      typename vector_of<std::uint16_t, (N > 8 ? N : 8)>::type all;
-      asm("vcvtps2ph $0, %1, %0" : "=v"(all) : "v"(floats.v));
-      std::memcpy(&result, &all, sizeof(result));
+      VectorPack<std::uint16_t, (N > 8 ? N : 8)> all;
+      asm("vcvtps2ph $0, %1, %0" : "=v"(all.v) : "v"(floats.v));
+      result = first(all);
 #endif
       return result;
     }
 #endif
     for (int i = 0; i < N; ++i) result.v[i] = Eigen::half(floats.v[i]).x;
     return result;
+  }
+
+ private:
+  // Those numbers of a whole register that are meant.
+  template <int M>
+  static BATCHNORM_ALWAYS_INLINE Bits first(const VectorPack<std::uint16_t, M>& all) {
+    if constexpr (N == M) {
+      return all;
+    } else {
+      Bits result;
+      std::memcpy(&result, &all, sizeof(result));
+      return result;
+    }
   }
 };
 
