@@ -4,14 +4,10 @@
 // same on threads that wait for their piece in a busy loop, as OpenMP's do for a while.
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <cstring>
-#include <functional>
-#include <mutex>
-#include <thread>
 
 #include "contenders.hpp"
+#include "spinning_team.hpp"
 
 namespace bench {
 namespace {
@@ -36,69 +32,7 @@ void add_baseline BENCH_ADD_LOOP
 #endif
 #undef BENCH_ADD_LOOP
 
-    // Threads that wait for work in a busy loop for about a millisecond before they sleep.
-    class SpinningTeam {
- public:
-  explicit SpinningTeam(int others) {
-    for (int i = 0; i < others; ++i) threads_.emplace_back([this, i] { work(i); });
-  }
-
-  ~SpinningTeam() {
-    stop_ = true;
-    start([](int) {});
-    for (std::thread& thread : threads_) thread.join();
-  }
-
-  // task(i) for each i in [0, others), one on each thread; wait() returns when all are done.
-  void start(std::function<void(int)> task) {
-    task_ = std::move(task);
-    running_ = static_cast<int>(threads_.size());
-    ++generation_;
-    if (sleepers_ > 0) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      awake_.notify_all();
-    }
-  }
-
-  void wait() const {
-    while (running_ > 0) relax();
-  }
-
- private:
-  static void relax() {
-#ifdef BENCH_X86
-    __builtin_ia32_pause();
-#endif
-  }
-
-  void work(int i) {
-    for (int seen = 0; !stop_; ++seen) {
-      for (int spins = 0; generation_ == seen && spins < 20000; ++spins) relax();
-      if (generation_ == seen) {
-        std::unique_lock<std::mutex> lock(mutex_);
-        ++sleepers_;
-        awake_.wait(lock, [&] { return generation_ != seen; });
-        --sleepers_;
-      }
-      task_(i);
-      --running_;
-    }
-  }
-
-  std::function<void(int)> task_;
-  std::atomic<int> generation_{0}, running_{0}, sleepers_{0};
-  std::atomic<bool> stop_{false};
-  std::mutex mutex_;
-  std::condition_variable awake_;
-  std::vector<std::thread> threads_;
-};
-
-SpinningTeam& spinning_team(int others) {
-  static SpinningTeam team(others);  // the number of threads is the same in all of a run
-  return team;
-}
-
-struct Piece {
+    struct Piece {
   Index begin, size;
 };
 
@@ -139,11 +73,7 @@ void add_contenders(std::vector<Contender>& limits, const std::string& name, con
     };
     limits.push_back(pieces);
     pieces.name = "spin:" + name + "-split";
-    pieces.run = [run, others, &team = spinning_team(others)] {
-      team.start(run);
-      run(others);
-      team.wait();
-    };
+    pieces.run = [run, others, &team = spinning_team(others + 1)] { team.run(run); };
     limits.push_back(pieces);
   }
   // On several threads the unsplit one matters for small tensors only.

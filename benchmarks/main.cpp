@@ -251,7 +251,7 @@ class Session {
       for (const int count : thread_counts()) {
         const std::string group = title + name(pass) + "/" + std::to_string(count) + "/";
         // Contenders take time and memory to make: only if the filter leaves some.
-        const auto any = {"limit:", "spin:", "batchnorm", "eigen", "torch", "onednn"};
+        const auto any = {"limit:", "spin:", "batchnorm", "spinning", "eigen", "torch", "onednn"};
         if (std::none_of(any.begin(), any.end(), [&](const char* who) { return wanted(group + who); })) continue;
         if (!problem) problem = std::make_unique<Problem>(c.shape, c.layout);
         if (!oracle) oracle = std::make_unique<Expected>(expected(*problem, pass));

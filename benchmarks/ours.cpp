@@ -1,9 +1,11 @@
-// The library, as its user calls it: tensor maps over the caller's memory, on the caller's device.
+// The library, as its user calls it: tensor maps over the caller's memory, on the caller's device; with several threads
+// on Eigen's, and for comparison with libraries on OpenMP's on such as spin, too.
 
 #include <algorithm>
 #include <memory>
 
 #include "contenders.hpp"
+#include "spinning_team.hpp"
 
 namespace bench {
 namespace {
@@ -30,8 +32,8 @@ std::vector<float> values(const Vector& vector) {
   return {vector.data(), vector.data() + vector.size()};
 }
 
-template <int Rank>
-std::vector<Contender> ours_of_rank(const Problem& problem, Pass pass, Threads threads) {
+template <int Rank, class Device>
+Contender ours_on(const Device& device, const char* who, const Problem& problem, Pass pass) {
   using Layer = batchnorm::BatchNorm<float, Rank>;
   using Map = Eigen::TensorMap<Eigen::Tensor<float, Rank, Eigen::RowMajor>>;
   using ConstMap = Eigen::TensorMap<const Eigen::Tensor<float, Rank, Eigen::RowMajor>>;
@@ -50,31 +52,25 @@ std::vector<Contender> ours_of_rank(const Problem& problem, Pass pass, Threads t
   assign(bn->running_var(), problem.running_var);
 
   Contender contender;
-  contender.name = "batchnorm";
-  const Eigen::ThreadPoolDevice* device = threads.device;
+  contender.name = who;
   if (pass == Pass::forward) {
-    if (device) {
-      contender.run = [=]() mutable { bn->forward(*device, x, out); };
-    } else {
-      contender.run = [=]() mutable { bn->forward(x, out); };
-    }
+    contender.run = [=]() mutable { bn->forward(device, x, out); };
   } else if (pass == Pass::infer) {
-    if (device) {
-      contender.run = [=]() mutable { bn->infer(*device, x, out); };
-    } else {
-      contender.run = [=]() mutable { bn->infer(x, out); };
-    }
+    contender.run = [=]() mutable { bn->infer(device, x, out); };
   } else {
     bn->forward(x, out);
-    if (device) {
-      contender.run = [=]() mutable { bn->backward(*device, x, dy, out); };
-    } else {
-      contender.run = [=]() mutable { bn->backward(x, dy, out); };
-    }
+    contender.run = [=]() mutable { bn->backward(device, x, dy, out); };
     contender.prepare = [bn] { bn->zero_grad(); };
     contender.gradients = [bn] { return Gradients{values(bn->weight_grad()), values(bn->bias_grad())}; };
   }
-  return {contender};
+  return contender;
+}
+
+template <int Rank>
+std::vector<Contender> ours_of_rank(const Problem& problem, Pass pass, Threads threads) {
+  if (threads.count == 1) return {ours_on<Rank>(Eigen::DefaultDevice(), "batchnorm", problem, pass)};
+  return {ours_on<Rank>(*threads.device, "batchnorm", problem, pass),
+          ours_on<Rank>(SpinningDevice(spinning_team(threads.count)), "spinning", problem, pass)};
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ from html import escape
 
 WHO = {
     "batchnorm": "batchnorm",
+    "spinning": "batchnorm on spinning threads",
     "torch": "PyTorch",
     "onednn": "oneDNN",
     "eigen": "Eigen expressions",
@@ -76,9 +77,9 @@ class Results:
     def best_peer(self, key):
         return min((ns for who, ns in self.ns.get(key, {}).items() if who in PEERS), default=None)
 
-    def speedup(self, key):
+    def speedup(self, key, who="batchnorm"):
         """The best peer's time over ours."""
-        ns, peer = self.get(key, "batchnorm"), self.best_peer(key)
+        ns, peer = self.get(key, who), self.best_peer(key)
         return peer / ns if ns and peer else None
 
     def mean(self, kind, layout, threads, value):
@@ -212,6 +213,9 @@ class Goals:
         header = ["", "times the limit"]
         if results.peers:
             header.append("best peer ÷ ours")
+        spinning = results.peers and "spinning" in results.who
+        if spinning:
+            header.append("the same, ours on spinning threads")
         if len(results.threads) > 1:
             header.append("gain by threads ÷ the limit's")
         rows = []
@@ -224,6 +228,9 @@ class Goals:
                 if results.peers:
                     means = [results.mean(kind, layout, t, results.speedup) for t in results.threads]
                     row.append(self.cell("≥", PEER_GOAL[kind][layout], means))
+                if spinning:
+                    row.append(number(results.mean(kind, layout, results.threads[-1],
+                                                   lambda key: results.speedup(key, "spinning"))))
                 if len(results.threads) > 1:
                     row.append(self.cell("≥", SCALING_GOAL, [results.scaling(kind, layout)]))
                 rows.append(row)
@@ -279,7 +286,7 @@ def report(results, short):
 
 # The chart: a panel for each pass and layout, a row for each shape, a mark for each contender on a logarithmic axis.
 
-COLOUR = {"batchnorm": "#d6336c", "torch": "#e8890c", "onednn": "#1c7ed6", "eigen": "#868e96"}
+COLOUR = {"batchnorm": "#d6336c", "spinning": "#eebefa", "torch": "#e8890c", "onednn": "#1c7ed6", "eigen": "#868e96"}
 PANEL_WIDTH, ROW, LABEL, GAP, TOP = 300, 17, 118, 34, 100
 
 

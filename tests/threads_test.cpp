@@ -200,6 +200,53 @@ TEST_CASE("expressions are evaluated on a pool of threads to the same values") {
   CHECK(std::memcmp(dx.data(), dx_expected.data(), static_cast<std::size_t>(dx.size()) * sizeof(float)) == 0);
 }
 
+namespace {
+
+// A device that is not Eigen's, as the guide describes it: a thread for each index, or the caller for all, from the
+// last to the first.
+struct OwnDevice {
+  int numThreads() const { return count; }
+  int currentThreadId() const { return -1; }
+  template <class Function>
+  void parallelFor(Eigen::Index n, const Eigen::TensorOpCost&, const Function& function) const {
+    ++calls;
+    if (on_the_caller) {
+      for (Eigen::Index i = n; i-- > 0;) function(i, i + 1);
+      return;
+    }
+    std::vector<std::thread> threads;
+    for (Eigen::Index i = 0; i < n; ++i) threads.emplace_back([&function, i] { function(i, i + 1); });
+    for (auto& thread : threads) thread.join();
+  }
+
+  int count;
+  bool on_the_caller;
+  mutable int calls = 0;
+};
+
+}  // namespace
+
+TEST_CASE("the same bits on a device of the caller's own") {
+  for (const auto& geometry : {oracle::Geometry{{64, 32, 257}, true, 1}, oracle::Geometry{{30000, 1, 37}, true, 2}}) {
+    const Data<float> data(geometry);
+    const auto expected = results_on<float, Eigen::RowMajor>(Eigen::DefaultDevice(), data);
+    for (const int count : {2, 4, 40}) {
+      for (const bool on_the_caller : {true, false}) {
+        const OwnDevice device{count, on_the_caller};
+        INFO(geometry << ", " << count << " threads, on the caller " << on_the_caller);
+        CHECK((results_on<float, Eigen::RowMajor>(device, data) == expected));
+        CHECK(device.calls >= 7);
+      }
+    }
+  }
+  Eigen::Tensor<float, 3> x(64, 32, 257);
+  x.setConstant(2.0F);
+  x.chip(0, 0).setConstant(1.0F);
+  const BatchNorm<float, 3> bn(32);
+  const Eigen::Tensor<float, 3> y = bn.infer(OwnDevice{4, false}, x + x), expected = bn.infer(x + x);
+  CHECK(std::equal(y.data(), y.data() + y.size(), expected.data()));
+}
+
 TEST_CASE("a task of the pool may itself call the layer on the pool") {
   Threads threads(2);
   Random random(54);

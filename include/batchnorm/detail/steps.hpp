@@ -103,12 +103,11 @@ void run_steps(const Device& device, Index threads, const Step<Tasks>&... steps)
     const Index most = (std::min)(threads, (std::max)({steps.count...}));
     if (most > 1) {
       const Index shares = (std::min)(most, Progress::most_shares);
-      std::atomic<Index> arrived{0};
       FirstException exception;
       Progress progress[sizeof...(steps)];
-      const auto work = [&] {
+      const auto work = [&](Index number) {
         exception.guard([&] {
-          const Index thread = arrived.fetch_add(1, std::memory_order_relaxed) % shares;
+          const Index thread = number % shares;
           Progress* now = progress;
           const auto take_part = [&](const auto& step) {
             now->take_part(step, shares, thread, exception);
@@ -119,11 +118,13 @@ void run_steps(const Device& device, Index threads, const Step<Tasks>&... steps)
         });
       };
       if constexpr (std::is_same_v<Device, Eigen::ThreadPoolDevice>) {
-        Helpers::run(*device.getPool(), most, work);
+        std::atomic<Index> arrived{0};
+        Helpers::run(*device.getPool(), most, [&] { work(arrived.fetch_add(1, std::memory_order_relaxed)); });
       } else {
-        // A cost so high that the device gives every index a thread of its own.
+        // A cost so high that the device gives every index a thread of its own. If it is the same one in every call,
+        // each finds in its cache what it wrote there last time.
         device.parallelFor(most, Eigen::TensorOpCost(1e9, 1e9, 1e9), [&work](Index first, Index last) {
-          for (; first < last; ++first) work();
+          for (; first < last; ++first) work(first);
         });
       }
       return exception.rethrow();

@@ -3,7 +3,7 @@
     extract_blocks.py PAGE.md OUTPUT.cpp
 
 A block with its own main() becomes the program; every other block becomes the body of a function of its own, after
-whatever #include and #define lines it begins with, and the program's main() calls them in turn.
+its #include and #define lines and its structs, and the program's main() calls them in turn.
 """
 
 import pathlib
@@ -31,7 +31,9 @@ def main():
     else:
         includes, functions = [], []
         for number, block in enumerate(snippets, 1):
-            lines = block.splitlines()
+            struct = r"^struct .*?^};\n"
+            functions += re.findall(struct, block, re.MULTILINE | re.DOTALL)
+            lines = re.sub(struct, "", block, flags=re.MULTILINE | re.DOTALL).splitlines()
             includes += [line for line in lines if re.match(r"#(include|define) ", line)]
             body = "\n".join("  " + line if line else "" for line in lines if not re.match(r"#(include|define) ", line))
             functions.append(f"static void block_{number}() {{\n{body}\n}}\n")
