@@ -141,24 +141,40 @@ struct AccumulateGradients {
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void sum_by_columns(const View& view, const Tile& tile, const T* x, const T* dy,
                                                      const A* means, const ProductSums<A>& result) {
-    constexpr Index N = P::size;
     const Columns columns(view, tile);
-    const Index ahead = columns.ahead(view, sizeof(T));
-    A memory[6 * max_columns];
-    A *const mean = memory, *const dy_center = mean + max_columns;
-    const ProductSums<A> sums = quantities_in<ProductSums<A>>(memory + 2 * max_columns, max_columns);
+    const bool single = columns.width == tile.channels();  // a column's sums are its channel's
+    A mean_memory[max_columns];
+    TileQuantities<ProductSums<A>> memory;
+    const ProductSums<A> sums = single ? result : memory.all();
+    if (!single) {
+      columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+        mean_memory[j] = means[tile.channel_begin + c];
+        sums.dy_center()[j] = result.dy_center()[c];
+      });
+    }
+    sum_columns<P>(view, columns, x, dy, single ? means + tile.channel_begin : mean_memory, sums);
+    if (single) return;
+    for (Index c = 0; c < tile.channels(); ++c) result.dy()[c] = result.products()[c] = result.x()[c] = A(0);
     columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-      mean[j] = means[tile.channel_begin + c];
-      dy_center[j] = result.dy_center()[c];
-      sums.dy()[j] = sums.products()[j] = sums.x()[j] = A(0);
+      result.dy()[c] = result.dy()[c] + sums.dy()[j];
+      result.products()[c] = result.products()[c] + sums.products()[j];
+      result.x()[c] = result.x()[c] + sums.x()[j];
     });
+  }
+
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void sum_columns(const View& view, const Columns& columns, const T* x, const T* dy,
+                                                  const A* mean, const ProductSums<A>& sums) {
+    constexpr Index N = P::size;
+    const Index ahead = columns.ahead(view, sizeof(T));
+    for (A* array : {sums.dy(), sums.products(), sums.x()}) std::fill_n(array, columns.width, A(0));
     for (Index r = 0;;) {
       const bool is_rest = r >= columns.rows;
       const Index rows = is_rest ? 1 : (std::min)(column_rows, columns.rows - r);
       const Index width = is_rest ? columns.rest : columns.width, row = columns.begin + r * columns.stride;
       const auto add = [&](auto type, Index j, Index skip) BATCHNORM_INLINE_LAMBDA {
         using Q = typename decltype(type)::Pack;
-        const Q m = load<Q>(mean + j), k = load<Q>(dy_center + j);
+        const Q m = load<Q>(mean + j), k = load<Q>(sums.dy_center() + j);
         Q total = Q::all(A(0)), products = total, total_x = total;
         for (Index i = 0, at = row + j; i < rows; ++i, at += columns.stride) {
           if (ahead != 0) {
@@ -178,15 +194,9 @@ struct AccumulateGradients {
       } else {
         for (; j < width; ++j) add(PackType<Pack<A, 1>>(), j, 0);
       }
-      if (is_rest) break;
+      if (is_rest) return;
       r += rows;
     }
-    for (Index c = 0; c < tile.channels(); ++c) result.dy()[c] = result.products()[c] = result.x()[c] = A(0);
-    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-      result.dy()[c] = result.dy()[c] + sums.dy()[j];
-      result.products()[c] = result.products()[c] + sums.products()[j];
-      result.x()[c] = result.x()[c] + sums.x()[j];
-    });
   }
 };
 

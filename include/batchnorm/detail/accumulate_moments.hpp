@@ -128,15 +128,9 @@ struct AccumulateMoments {
     }
     const auto set = [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
-      const Index at = c * view.inner;
-      const Q sum =
-          (load<Q>(samples[0] + at) + load<Q>(samples[1] + at)) + (load<Q>(samples[2] + at) + load<Q>(samples[3] + at));
-      S means[Q::size];
-      store(means, sum * Q::all(S(0.25)));
-      for (int i = 0; i < Q::size; ++i) {
-        const S rest = means[i] - means[i];
-        centers[c + i] = rest == S(0) ? A(means[i]) : convert<A>(samples[0][at + i]);  // unless it overflowed
-      }
+      const Q quarter = Q::all(S(0.25));  // of each, so that no sum overflows
+      const auto sample = [&](int i) BATCHNORM_INLINE_LAMBDA { return load<Q>(samples[i] + c * view.inner) * quarter; };
+      store_wider(centers + c, (sample(0) + sample(1)) + (sample(2) + sample(3)));
     };
     if (view.inner == 1) {
       for_each_pack<P>(tile.channels(), set);
@@ -164,18 +158,29 @@ struct AccumulateMoments {
   template <class P, class A>
   using WiderPack = Pack<A, (sizeof(P) < sizeof(A) ? 1 : static_cast<int>(sizeof(P) / sizeof(A)))>;
 
-  // Sums of other sums: those of each lane of a pack in a wider accumulator.
-  template <class P, class A>
-  struct Accumulator {
+  // Calls f(i, q) for the numbers of a pack, from the i-th on made wider ones.
+  template <class A, class P, class F>
+  static BATCHNORM_ALWAYS_INLINE void for_each_wider(const P& pack, const F& f) {
     using Q = WiderPack<P, A>;
+    typename P::Scalar lanes[P::size];
+    store(lanes, pack);
+    BATCHNORM_UNROLL
+    for (int i = 0; i < P::size; i += Q::size) f(i, load<Q>(lanes + i));
+  }
 
-    static BATCHNORM_ALWAYS_INLINE void add(A* total, const P& more) {
-      typename P::Scalar lanes[P::size];
-      store(lanes, more);
-      BATCHNORM_UNROLL
-      for (int i = 0; i < P::size; i += Q::size) store(total + i, load<Q>(total + i) + load<Q>(lanes + i));
-    }
-  };
+  template <class P, class A>
+  static BATCHNORM_ALWAYS_INLINE void store_wider(A* to, const P& pack) {
+    for_each_wider<A>(pack, [&](int i, const auto& wider) BATCHNORM_INLINE_LAMBDA { store(to + i, wider); });
+  }
+
+  // Adds sums to others, lane by lane.
+  template <class P, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_wider(A* total, const P& more) {
+    for_each_wider<A>(more, [&](int i, const auto& wider) BATCHNORM_INLINE_LAMBDA {
+      using Q = WiderPack<P, A>;
+      store(total + i, load<Q>(total + i) + wider);
+    });
+  }
 
   template <class P, class A>
   struct RowSums {
@@ -226,8 +231,8 @@ struct AccumulateMoments {
           for (Index k = r; k < end; ++k, row += stride) {
             add_row<P>(row, length, center, sum, squares, ahead.after(n == inner ? c * n + i : i));
           }
-          Accumulator<P, A>::add(sums[c].sum, sum.a + sum.b);
-          Accumulator<P, A>::add(sums[c].squares, squares.a + squares.b);
+          add_wider(sums[c].sum, sum.a + sum.b);
+          add_wider(sums[c].squares, squares.a + squares.b);
         }
       }
     }
@@ -248,9 +253,32 @@ struct AccumulateMoments {
   }
 
   template <class T, class A>
-  static BATCHNORM_NOINLINE void sum_columns_again(const View& view, const Columns& columns, const T* x, Index begin,
-                                                   Index end, const A* centers, A* sums, A* squares) {
-    sum_columns<PackAgain<T, A>>(view, columns, x, begin, end, centers, sums, squares);
+  static BATCHNORM_NOINLINE void sum_unsound_columns_again(const View& view, const Columns& columns, const T* x,
+                                                           Index channels, const A& n, const MomentSums<A>& result) {
+    using P = PackAgain<T, A>;
+    bool sound[max_columns], again[max_columns];
+    for (Index c = 0; c < channels; ++c) {
+      sound[c] = is_sound(result.sum()[c], result.squares()[c], n);
+      if (!sound[c] && std::is_same_v<S, A>) result.center()[c] = result.center()[c] + result.sum()[c] / n;
+    }
+    A centers[max_columns], sums[max_columns], squares[max_columns];
+    columns.for_each_column([&](Index c, Index j) {
+      again[j] = !sound[c];
+      centers[j] = result.center()[c];
+    });
+    for (Index j = 0; j < columns.width; j += P::size) {
+      const Index end = (std::min)(columns.width, j + P::size);
+      if (std::find(again + j, again + end, true) == again + end) continue;
+      sum_columns<P>(view, columns, x, j, end, centers, sums, squares);
+    }
+    for (Index c = 0; c < channels; ++c) {
+      if (!sound[c]) result.sum()[c] = result.squares()[c] = A(0);
+    }
+    columns.for_each_column([&](Index c, Index j) {
+      if (sound[c]) return;
+      result.sum()[c] = result.sum()[c] + sums[j];
+      result.squares()[c] = result.squares()[c] + squares[j];
+    });
   }
 
   // What is read before x, where n is less than P::size, is of the same row.
@@ -286,45 +314,33 @@ struct AccumulateMoments {
                                                      const MomentSums<A>& result) {
     const Columns columns(view, tile);
     const Index channels = tile.channels();
-    const A n(static_cast<double>(tile.values_per_channel()));
+    const bool single = columns.width == channels;  // a column's sums are its channel's
     S centers[max_columns];
-    A sums[max_columns], squares[max_columns];
-    columns.for_each_column([&](Index c, Index j)
-                                BATCHNORM_INLINE_LAMBDA { centers[j] = static_cast<S>(result.center()[c]); });
+    A memory[2 * max_columns];
+    A *const sums = single ? result.sum() : memory, *const squares = single ? result.squares() : memory + max_columns;
+    if (single) {
+      for_each_pack<WiderPack<P, A>>(channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+        store(centers + c, load<typename decltype(type)::Pack>(result.center() + c));
+      });
+    } else {
+      columns.for_each_column([&](Index c, Index j)
+                                  BATCHNORM_INLINE_LAMBDA { centers[j] = static_cast<S>(result.center()[c]); });
+    }
     sum_columns<P>(view, columns, x, 0, columns.width, centers, sums, squares);
-    bool all_sound = true, sound[max_columns];
-    std::fill_n(sound, channels, false);
-    gather(columns, channels, sound, sums, squares, result);
-    for (Index c = 0; c < channels; ++c) {
-      sound[c] = is_sound(result.sum()[c], result.squares()[c], n);
-      if (sound[c]) continue;
-      all_sound = false;
-      if (std::is_same_v<S, A>) result.center()[c] = result.center()[c] + result.sum()[c] / n;
-    }
-    if (all_sound) return;
-    A new_centers[max_columns];
-    bool again[max_columns];
-    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-      again[j] = !sound[c];
-      new_centers[j] = result.center()[c];
-    });
-    for (Index j = 0; j < columns.width; j += P::size) {
-      const Index end = (std::min)(columns.width, j + P::size);
-      if (std::find(again + j, again + end, true) == again + end) continue;
-      sum_columns_again(view, columns, x, j, end, new_centers, sums, squares);
-    }
-    gather(columns, channels, sound, sums, squares, result);
+    if (!single) gather(columns, sums, squares, result);
+    const A n(static_cast<double>(tile.values_per_channel()));
+    bool all_sound = true;
+    for (Index c = 0; c < channels; ++c) all_sound &= is_sound(result.sum()[c], result.squares()[c], n);
+    if (!all_sound) sum_unsound_columns_again(view, columns, x, channels, n, result);
   }
 
-  // Adds up the columns of each channel, which have one center, but leaves alone those that are done.
+  // Adds up the columns of each channel, which have one center.
   template <class A>
-  static BATCHNORM_ALWAYS_INLINE void gather(const Columns& columns, Index channels, const bool* done, const A* sums,
-                                             const A* squares, const MomentSums<A>& result) {
-    for (Index c = 0; c < channels; ++c) {
-      if (!done[c]) result.sum()[c] = result.squares()[c] = A(0);
-    }
+  static BATCHNORM_ALWAYS_INLINE void gather(const Columns& columns, const A* sums, const A* squares,
+                                             const MomentSums<A>& result) {
+    std::fill_n(result.sum(), columns.step_width / columns.inner, A(0));
+    std::fill_n(result.squares(), columns.step_width / columns.inner, A(0));
     columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
-      if (done[c]) return;
       result.sum()[c] = result.sum()[c] + sums[j];
       result.squares()[c] = result.squares()[c] + squares[j];
     });
@@ -336,7 +352,8 @@ struct AccumulateMoments {
                                                   Index end, const typename P::Scalar* centers, A* sums, A* squares) {
     constexpr Index N = P::size;
     const Index ahead = columns.ahead(view, sizeof(T));
-    for (Index j = begin; j < end; ++j) sums[j] = squares[j] = A(0);
+    std::fill(sums + begin, sums + end, A(0));
+    std::fill(squares + begin, squares + end, A(0));
     for (Index r = 0;;) {
       const bool is_rest = r >= columns.rows;
       const Index rows = is_rest ? 1 : (std::min)(column_rows<P, T>, columns.rows - r);
@@ -375,8 +392,8 @@ struct AccumulateMoments {
       sum = sum + d;
       square = mul_add(d, d, square);
     }
-    Accumulator<P, A>::add(sums, sum);
-    Accumulator<P, A>::add(squares, square);
+    add_wider(sums, sum);
+    add_wider(squares, square);
   }
 };
 
