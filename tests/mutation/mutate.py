@@ -46,7 +46,7 @@ SPEED_ONLY = [
     (r"TensorOpCost\(1e9", "a cost that makes the device use its threads"),
     (r"isa == Isa|Isa::avx2 : Isa", "which instructions compute the same"),
     (r"memory_order", "how early other tasks learn of an exception"),
-    (r"most_shares|finished_channels = |const Index share = ", "which thread does what"),
+    (r"most_shares|finished_channels = |const Index (share|thread) = ", "which thread does what"),
     (r": PerChannel<A, ", "room for an array more"),
     (r"^  return 1;|for \(Index i = 1; i < threads", "how many threads take part"),
     (r"partition\.tile\((slice|0), 0\)\.values_per_channel", "each block's are as many"),
