@@ -4,7 +4,7 @@
 #define BATCHNORM_DETAIL_PRIMITIVES_HPP
 
 #include "batchnorm/detail/algebra.hpp"
-#include "batchnorm/detail/isa.hpp"
+#include "batchnorm/detail/kernels.hpp"
 #include "batchnorm/detail/passes.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN

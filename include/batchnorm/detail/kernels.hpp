@@ -1,0 +1,47 @@
+// The kernels of each scalar type that has vector kernels, by name: a unit can leave them to another to compile.
+
+#ifndef BATCHNORM_DETAIL_KERNELS_HPP
+#define BATCHNORM_DETAIL_KERNELS_HPP
+
+#include "batchnorm/detail/accumulate_gradients.hpp"
+#include "batchnorm/detail/accumulate_moments.hpp"
+#include "batchnorm/detail/apply_gradients.hpp"
+#include "batchnorm/detail/isa.hpp"
+#include "batchnorm/detail/normalize.hpp"
+
+// Explicit instantiations of RUN, one of the functions that run a kernel, for tensors of T: definitions, or
+// declarations where LINKAGE is extern.
+#define BATCHNORM_KERNELS_BY(LINKAGE, RUN, T)                                                                        \
+  LINKAGE template void RUN<AccumulateMoments<summand_t<T>>>(const View&, const Tile&, const T* const&,              \
+                                                             const MomentSums<double>&);                             \
+  LINKAGE template void RUN<Normalize>(const View&, const Tile&, const NormalizeTerms<double>&, const T* const&,     \
+                                       T* const&, const Access&);                                                    \
+  LINKAGE template void RUN<AccumulateGradients>(const View&, const Tile&, const T* const&, const T* const&,         \
+                                                 const double* const&, const bool&, const ProductSums<double>&);     \
+  LINKAGE template void RUN<ApplyGradients>(const View&, const Tile&, const GradientTerms<double>&, const T* const&, \
+                                            const T* const&, T* const&, const Access&);
+
+#if BATCHNORM_X86_DISPATCH
+#define BATCHNORM_KERNELS_OF(LINKAGE, T)         \
+  BATCHNORM_KERNELS_BY(LINKAGE, run_baseline, T) \
+  BATCHNORM_KERNELS_BY(LINKAGE, run_avx2, T)     \
+  BATCHNORM_KERNELS_BY(LINKAGE, run_avx512, T)
+#else
+#define BATCHNORM_KERNELS_OF(LINKAGE, T) BATCHNORM_KERNELS_BY(LINKAGE, run_baseline, T)
+#endif
+
+#define BATCHNORM_KERNELS(LINKAGE)           \
+  BATCHNORM_KERNELS_OF(LINKAGE, float)       \
+  BATCHNORM_KERNELS_OF(LINKAGE, double)      \
+  BATCHNORM_KERNELS_OF(LINKAGE, Eigen::half) \
+  BATCHNORM_KERNELS_OF(LINKAGE, Eigen::bfloat16)
+
+#ifdef BATCHNORM_EXTERN_KERNELS
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+BATCHNORM_KERNELS(extern)
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+#endif
+
+#endif  // BATCHNORM_DETAIL_KERNELS_HPP

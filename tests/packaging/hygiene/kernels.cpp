@@ -1,0 +1,3 @@
+// The unit of a program that compiles the kernels for all.
+
+#include <batchnorm/kernels.hpp>
