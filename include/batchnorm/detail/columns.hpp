@@ -22,11 +22,12 @@ struct Columns {
     inner = view.inner;
     step_width = tile.channels() * inner;
     begin = tile.outer_begin * step + tile.channel_begin * inner;
-    repeat = step < narrow_step ? std::max<Index>(1, (std::min)(outer, narrow_step / step)) : 1;
+    const bool narrow = step < narrow_step && outer > 1;  // spares small tensors the divisions
+    repeat = narrow ? std::max<Index>(1, (std::min)(outer, narrow_step / step)) : 1;
     width = repeat * step_width;
     stride = repeat * step;
-    rows = outer / repeat;
-    rest = outer % repeat * step_width;
+    rows = narrow ? outer / repeat : outer;
+    rest = (outer - rows * repeat) * step_width;
   }
 
   /// How many elements on, by whole rows, lies what is to be fetched ahead; 0 for none.

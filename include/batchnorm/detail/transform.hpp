@@ -234,16 +234,16 @@ BATCHNORM_NOINLINE Factors<C> two_factors(const A& factor) {
 /// Whether each of n numbers is, as a float, finite and not 0, with all its digits. Of their bits alone, which takes no
 /// comparisons.
 BATCHNORM_ALWAYS_INLINE bool all_normal_floats(const double* values, Index n) {
-  const auto bits = [](double value) {
-    std::int64_t result;
+  const auto bits = [](double value) {  // without the sign
+    std::uint64_t result;
     std::memcpy(&result, &value, sizeof(result));
-    return result & (std::numeric_limits<std::int64_t>::max)();
+    return result << 1;
   };
-  const std::int64_t least = bits((std::numeric_limits<float>::min)()),
-                     most = bits((std::numeric_limits<float>::max)());
-  std::int64_t outside = 0;
-  for (Index i = 0; i < n; ++i) outside |= (bits(values[i]) - least) | (most - bits(values[i]));
-  return outside >= 0;
+  const std::uint64_t least = bits((std::numeric_limits<float>::min)()),
+                      span = bits((std::numeric_limits<float>::max)()) - least;
+  bool all = true;
+  for (Index i = 0; i < n; ++i) all &= bits(values[i]) - least <= span;
+  return all;
 }
 
 /// Makes two of each of n factors that needs it, which are rounded in `main`; returns whether any did.
