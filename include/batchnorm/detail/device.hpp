@@ -40,7 +40,8 @@ constexpr bool check_device_type() {
 template <class Device>
 Index usable_threads(const Device& device, Index bytes) {
   if constexpr (has_threads<Device>::value) {
-    constexpr Index worth_a_thread = Index(512) << 10;
+    // Eigen's threads sleep. A device of the caller's own, made for more than us, is taken to be awake.
+    constexpr Index worth_a_thread = Index(is_thread_pool_device<Device> ? 512 : 128) << 10;
     const Index threads = static_cast<Index>(device.numThreads());
     if (threads > 1 && bytes >= 2 * worth_a_thread && device.currentThreadId() == -1) {
       return bytes / worth_a_thread < threads ? bytes / worth_a_thread : threads;
