@@ -133,6 +133,12 @@ TEMPLATE_TEST_CASE("every length of a channel's rows agrees with the oracle", ""
     CHECK(duel_over<TestType>({{11, 3, length}, true, 1}, 3, 6) == "");  // several
     CHECK(duel_over<TestType>({{length, 3, 2}, false, 1}, 3, 6) == "");
   }
+  // Longer ones are summed in parts of a power of two.
+  for (const std::int64_t part : {128, 256, 512, 1024}) {
+    for (std::int64_t length = part - 2; length <= part + 2; ++length) {
+      CHECK(duel_over<TestType>({{2, 3, length}, true, 1}, 3, 6) == "");
+    }
+  }
 }
 
 TEMPLATE_TEST_CASE("every number of channels agrees with the oracle", "", float, double) {
