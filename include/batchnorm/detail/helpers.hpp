@@ -73,8 +73,8 @@ class Helpers {
 
   void (*call_)(const void*) = nullptr;
   const void* work_ = nullptr;
-  std::atomic<Index> inside_{0};  // threads at work; with `closed` added once the caller is done, negative
-  std::atomic<Index> asked_{0};   // threads that were asked and have not come and gone
+  std::atomic<Index> inside_{closed};  // threads at work; with `closed` added while no caller is at work, negative
+  std::atomic<Index> asked_{0};        // threads that were asked and have not come and gone
 };
 
 }  // namespace detail
