@@ -203,3 +203,22 @@ TEST_CASE("moments of another number of channels are refused, and nothing change
   CHECK(moments.mean()(0) == 2);
   CHECK(moments.M2()(0) == 0);
 }
+
+TEST_CASE("each channel's mean goes on in its residual") {
+  // Of two neighbouring doubles, in every channel of another binade.
+  constexpr Eigen::Index channels = 20;
+  Eigen::Tensor<double, 2> x(2, channels);
+  for (Eigen::Index c = 0; c < channels; ++c) {
+    x(0, c) = std::ldexp(1.0, static_cast<int>(c));
+    x(1, c) = std::nextafter(x(0, c), HUGE_VAL);
+  }
+  Moments moments(channels), merged(channels);
+  moments.add(x);
+  merged.merge(moments);
+  for (const Moments* each : {&moments, &merged}) {
+    for (Eigen::Index c = 0; c < channels; ++c) {
+      CHECK(each->mean()(c) == x(0, c));  // the tie goes to even
+      CHECK(each->mean_residual()(c) == (x(1, c) - x(0, c)) / 2);
+    }
+  }
+}

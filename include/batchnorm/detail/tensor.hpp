@@ -141,13 +141,6 @@ Shape<rank_of<X>> shape_of(const X& x) {
   return shape;
 }
 
-template <int Dims>
-Index size_of(const Shape<Dims>& shape) {
-  Index size = 1;
-  for (Index n : shape) size *= n;
-  return size;
-}
-
 /// A tensor of x's shape for a result.
 template <class X>
 tensor_like<X> result_like(const X& x) {
