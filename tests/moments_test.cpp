@@ -222,3 +222,15 @@ TEST_CASE("each channel's mean goes on in its residual") {
     }
   }
 }
+
+TEST_CASE("squares that rounding left below the square of the mean have a deviation of 0") {
+  const auto check = [](auto type) {
+    using Pack = typename decltype(type)::Pack;
+    const auto moments = batchnorm::detail::moments_of(Pack::all(0.0), Pack::all(2.0),
+                                                       Pack::all(std::nextafter(1.0, 0.0)), Pack::all(0.25));
+    for (int i = 0; i < Pack::size; ++i) CHECK(moments.M2.v[i] == 0);
+  };
+  check(batchnorm::detail::PackType<batchnorm::detail::Pack<double, 1>>());
+  check(batchnorm::detail::PackType<batchnorm::detail::AlgebraPack<double>>());
+  check(batchnorm::detail::PackType<batchnorm::detail::Pack<long double, 1>>());
+}
