@@ -274,21 +274,30 @@ TEMPLATE_TEST_CASE("an empty batch of width zero is an empty batch too", "", flo
 TEMPLATE_TEST_CASE("a constant channel normalizes to its bias exactly, whatever epsilon is", "", float, double) {
   for (const double epsilon : {0.0, 1e-5}) {
     for (const bool channels_last : {false, true}) {
-      const oracle::Geometry geometry{channels_last ? oracle::Extents{3, 67, 4} : oracle::Extents{3, 4, 67}, true,
+      const oracle::Geometry geometry{channels_last ? oracle::Extents{3, 67, 7} : oracle::Extents{3, 7, 67}, true,
                                       channels_last ? 2 : 1};
-      const std::vector<TestType> constants = {TestType(0.1), TestType(-1e6) / 3, TestType(1e-20), TestType(9)};
+      // The last ones are next to float's denormals, or among them.
+      const std::vector<TestType> constants = {TestType(0.1),   TestType(-1e6) / 3,    TestType(1e-20), TestType(9),
+                                               TestType(4e-38), TestType(1.23457e-38), TestType(3e-45)};
       std::vector<TestType> x(static_cast<std::size_t>(geometry.size())), y(x.size());
       oracle::for_each_element(geometry, [&](std::size_t c, std::size_t i) { x[i] = constants[c]; });
       const auto layer =
-          AnyLayer<TestType>::make(geometry, BatchNormOptions(4).epsilon(epsilon).channel_axis(geometry.axis));
+          AnyLayer<TestType>::make(geometry, BatchNormOptions(7).epsilon(epsilon).channel_axis(geometry.axis));
       auto state = layer->state();
-      state.bias = {TestType(0.3), TestType(-7), TestType(0), TestType(1e-3)};
-      state.weight = {TestType(2), TestType(-3), TestType(1), TestType(100)};
+      state.bias = {TestType(0.3), TestType(-7), TestType(0), TestType(1e-3), TestType(0), TestType(5), TestType(-1)};
+      state.weight = {TestType(2), TestType(-3), TestType(1), TestType(100), TestType(1), TestType(1), TestType(2)};
       layer->set_parameters(state);
       layer->forward(geometry.extents, x.data(), y.data());
       std::size_t other = 0;
       oracle::for_each_element(geometry, [&](std::size_t c, std::size_t i) { other += y[i] != state.bias[c]; });
       CHECK(other == 0);
+      // x-hat is 0, and so is all of dx but dy's deviation from its mean, where an epsilon keeps 1 / std finite.
+      std::vector<TestType> dy(x.size()), dx(x.size());
+      for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = i % 2 == 0 ? TestType(1) : TestType(-1);
+      layer->backward(geometry.extents, x.data(), dy.data(), dx.data());
+      std::size_t wrong = 0;
+      for (const TestType d : dx) wrong += epsilon == 0 ? d != 0 : !std::isfinite(d);
+      CHECK(wrong == 0);
     }
   }
 }

@@ -174,3 +174,26 @@ TEST_CASE("long double keeps its digits in forward, backward and the running sta
     }
   }
 }
+
+TEST_CASE("more channels than a block has, of a scalar whose size is no power of two") {
+  using Dual2 = Eigen::AutoDiffScalar<Eigen::Matrix<double, 2, 1, Eigen::DontAlign>>;  // blocks of whole cache lines
+                                                                                       // would be of odd sizes
+  static_assert(sizeof(Dual2) == 24);
+  constexpr Eigen::Index many = 2052;
+  Eigen::Tensor<double, 2, Eigen::RowMajor> x(3, many);
+  Eigen::Tensor<Dual2, 2, Eigen::RowMajor> x_dual(3, many);
+  for (Eigen::Index i = 0; i < x.size(); ++i) {
+    x.data()[i] = static_cast<double>((i * 37) % 101);
+    x_dual.data()[i] = Dual2(x.data()[i]);
+  }
+  BatchNorm<double, 2> bn(many);
+  BatchNorm<Dual2, 2> bn_dual(many);
+  const Eigen::Tensor<double, 2, Eigen::RowMajor> y = bn.forward(x), dx = bn.backward(x, x);
+  const auto y_dual = bn_dual.forward(x_dual), dx_dual = bn_dual.backward(x_dual, x_dual);
+  double worst = 0;
+  for (Eigen::Index i = 0; i < x.size(); ++i) {
+    worst = std::max(worst, std::abs(y_dual.data()[i].value() - y.data()[i]));
+    worst = std::max(worst, std::abs(dx_dual.data()[i].value() - dx.data()[i]));
+  }
+  CHECK(worst < 1e-13);
+}

@@ -49,7 +49,7 @@ SPEED_ONLY = [
     (r"most_shares|finished_channels = |const Index (share|thread) = ", "which thread does what"),
     (r": PerChannel<A, ", "room for an array more"),
     (r"^  return 1;|for \(Index i = 1; i < threads", "how many threads take part"),
-    (r"Index (outer_slices_|inner_slices_|blocks_) = 1", "into how many pieces, which a pass that takes no sums may be cut"),
+    (r"Index (outer_slices_|blocks_) = 1", "replaced, but for passes that may be cut into any number of pieces"),
     (r"partition\.tile\((slice|0), 0\)\.values_per_channel", "each block's are as many"),
     (r"coarse = |8 \* std::abs", "bounds with room to spare"),
 ]

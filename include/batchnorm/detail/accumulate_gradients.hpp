@@ -57,6 +57,9 @@ struct AccumulateGradients {
 
   // The channels walked together by rows: their sums stay in the first-level cache.
   static constexpr Index row_channels = 64;
+  // Values of a channel that are added up by rows before the next are begun: the rounding errors of long sums of like
+  // values grow with their number.
+  static constexpr Index longest = 2048;
   // Rows walked side by side by columns, which stay in the first-level cache until their lines are used up.
   static constexpr Index column_rows = 4;
 
@@ -73,26 +76,36 @@ struct AccumulateGradients {
       const Index channels = (std::min)(row_channels, tile.channel_end - begin);
       const ProductSums<A> sums = from_channel(result, begin - tile.channel_begin);
       RowSums<P> rows[row_channels];
-      for (Index c = 0; c < channels; ++c) rows[c].dy = rows[c].products = rows[c].x = Wide<P>::all(A(0));
+      for (Index c = 0; c < channels; ++c) {
+        rows[c].dy = rows[c].products = rows[c].x = Wide<P>::all(A(0));
+        sums.dy()[c] = sums.products()[c] = sums.x()[c] = A(0);
+      }
+      const auto finish = [&](Index c) BATCHNORM_INLINE_LAMBDA {
+        sums.dy()[c] = sums.dy()[c] + sum(rows[c].dy);
+        sums.products()[c] = sums.products()[c] + sum(rows[c].products);
+        sums.x()[c] = sums.x()[c] + sum(rows[c].x);
+        rows[c].dy = rows[c].products = rows[c].x = Wide<P>::all(A(0));
+      };
       // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first.
       const bool whole = n == view.inner;
       const Index run = whole ? channels * n : n, step = whole ? view.channels * view.inner : view.inner;
       const RowAhead ahead{fetch_ahead(view, sizeof(T)), run, step - run};
+      const Index rows_at_once = std::max<Index>(1, longest / n);
       for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+        const bool last = o + 1 == tile.outer_end || (o + 1 - tile.outer_begin) % rows_at_once == 0;
         for (Index c = 0; c < channels; ++c) {
           const Index row = (o * view.channels + begin + c) * view.inner + tile.inner_begin;
-          add_row(x + row, dy + row, n, means[begin + c], sums.dy_center()[c], rows[c], ahead.after(whole ? c * n : 0));
+          for (Index i = 0; i < n; i += longest) {
+            add_row(x + row + i, dy + row + i, (std::min)(longest, n - i), means[begin + c], sums.dy_center()[c],
+                    rows[c], ahead.after(whole ? c * n + i : i));
+            if (last || n > longest) finish(c);
+          }
         }
-      }
-      for (Index c = 0; c < channels; ++c) {
-        sums.dy()[c] = sum(rows[c].dy);
-        sums.products()[c] = sum(rows[c].products);
-        sums.x()[c] = sum(rows[c].x);
       }
     }
   }
 
-  // n is at least P::size.
+  // What is read before x and dy, where n is less than P::size, is of the same row.
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, const T* dy, Index n, const A& mean, const A& dy_center,
                                               RowSums<P>& sums, const RowAhead& ahead) {

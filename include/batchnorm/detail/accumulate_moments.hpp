@@ -118,7 +118,7 @@ struct AccumulateMoments {
   template <class P, class T>
   static constexpr Index column_rows = P::size * sizeof(T) >= 64 ? additions : 8;
 
-  // The mean of four of a channel's values, spread over all of it, rounded to S: the same for all of its tiles.
+  // The mean of four of a channel's values, spread over all of it, in P's numbers: the same for all of its tiles.
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void set_centers(const View& view, const Tile& tile, const T* x, A* centers) {
     const T* samples[4];
@@ -128,14 +128,14 @@ struct AccumulateMoments {
     }
     const auto set = [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
-      const Q quarter = Q::all(S(0.25));  // of each, so that no sum overflows
+      const Q quarter = Q::all(typename Q::Scalar(0.25));  // of each, so that no sum overflows
       const auto sample = [&](int i) BATCHNORM_INLINE_LAMBDA { return load<Q>(samples[i] + c * view.inner) * quarter; };
       store_wider(centers + c, (sample(0) + sample(1)) + (sample(2) + sample(3)));
     };
     if (view.inner == 1) {
       for_each_pack<P>(tile.channels(), set);
     } else {
-      for_each_pack<Pack<S, 1>>(tile.channels(), set);
+      for_each_pack<Pack<typename P::Scalar, 1>>(tile.channels(), set);
     }
   }
 
@@ -200,9 +200,10 @@ struct AccumulateMoments {
       sum_rows<P>(view, first, n, rows, channels, sums);
       for (Index c = 0; c < channels; ++c) {
         if (is_sound(sums.sum()[c], sums.squares()[c], values)) continue;
-        const MomentSums<A> again = from_channel(sums, c);
-        if (std::is_same_v<S, A>) *again.center() = *again.center() + *again.sum() / values;
-        sum_row_again(view, first + c * view.inner, n, rows, again);
+        Tile channel = tile;
+        channel.channel_begin = begin + c;
+        channel.channel_end = begin + c + 1;
+        sum_rows_again(view, channel, x, from_channel(sums, c));
       }
     }
   }
@@ -246,20 +247,35 @@ struct AccumulateMoments {
   template <class T, class A>
   using PackAgain = Pack<A, lanes<T, A, baseline_bytes>>;
 
+  // Of one channel. The new center is an A: of a constant channel exactly its value, however small.
   template <class T, class A>
-  static BATCHNORM_NOINLINE void sum_row_again(const View& view, const T* x, Index n, Index rows,
-                                               const MomentSums<A>& result) {
-    sum_rows<PackAgain<T, A>>(view, x, n, rows, 1, result);
+  static BATCHNORM_NOINLINE void sum_rows_again(const View& view, const Tile& tile, const T* x,
+                                                const MomentSums<A>& result) {
+    if constexpr (std::is_same_v<S, A>) {
+      *result.center() = *result.center() + *result.sum() / A(static_cast<double>(tile.values_per_channel()));
+    } else {
+      set_centers<PackAgain<T, A>>(view, tile, x, result.center());
+    }
+    const Index first = (tile.outer_begin * view.channels + tile.channel_begin) * view.inner + tile.inner_begin;
+    sum_rows<PackAgain<T, A>>(view, x + first, tile.inner_end - tile.inner_begin, tile.outer_end - tile.outer_begin, 1,
+                              result);
   }
 
+  // Of those channels of a tile that are not sound.
   template <class T, class A>
-  static BATCHNORM_NOINLINE void sum_unsound_columns_again(const View& view, const Columns& columns, const T* x,
-                                                           Index channels, const A& n, const MomentSums<A>& result) {
+  static BATCHNORM_NOINLINE void sum_columns_again(const View& view, const Tile& tile, const Columns& columns,
+                                                   const T* x, const MomentSums<A>& result) {
     using P = PackAgain<T, A>;
+    const Index channels = tile.channels();
+    const A n(static_cast<double>(tile.values_per_channel()));
     bool sound[max_columns], again[max_columns];
+    A new_centers[max_columns];
+    if constexpr (!std::is_same_v<S, A>) set_centers<P>(view, tile, x, new_centers);
     for (Index c = 0; c < channels; ++c) {
       sound[c] = is_sound(result.sum()[c], result.squares()[c], n);
-      if (!sound[c] && std::is_same_v<S, A>) result.center()[c] = result.center()[c] + result.sum()[c] / n;
+      if (sound[c]) continue;
+      if constexpr (std::is_same_v<S, A>) new_centers[c] = result.center()[c] + result.sum()[c] / n;
+      result.center()[c] = new_centers[c];
     }
     A centers[max_columns], sums[max_columns], squares[max_columns];
     columns.for_each_column([&](Index c, Index j) {
@@ -331,7 +347,7 @@ struct AccumulateMoments {
     const A n(static_cast<double>(tile.values_per_channel()));
     bool all_sound = true;
     for (Index c = 0; c < channels; ++c) all_sound &= is_sound(result.sum()[c], result.squares()[c], n);
-    if (!all_sound) sum_unsound_columns_again(view, columns, x, channels, n, result);
+    if (!all_sound) sum_columns_again(view, tile, columns, x, result);
   }
 
   // Adds up the columns of each channel, which have one center.

@@ -27,11 +27,10 @@ template <class Device>
 constexpr bool check_device_type() {
   constexpr bool is_device =
       std::is_convertible_v<const Device*, const Eigen::DefaultDevice*> || has_threads<Device>::value;
-  static_assert(
-      is_device,
-      "batchnorm: expected an Eigen tensor, or an Eigen device that runs on the CPU and then a tensor; the "
-      "devices are DefaultDevice, and ThreadPoolDevice with EIGEN_USE_THREADS defined before the first include "
-      "of Eigen's tensors");
+  static_assert(is_device,
+                "batchnorm: expected an Eigen tensor, or an Eigen device that runs on the CPU and then a tensor; the "
+                "devices are DefaultDevice, ThreadPoolDevice with EIGEN_USE_THREADS defined before the first include "
+                "of Eigen's tensors, and classes with its numThreads, currentThreadId and parallelFor");
   return is_device;
 }
 

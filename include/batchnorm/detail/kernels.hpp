@@ -9,9 +9,9 @@
 #include "batchnorm/detail/isa.hpp"
 #include "batchnorm/detail/normalize.hpp"
 
-// Explicit instantiations of RUN, one of the functions that run a kernel, for tensors of T: definitions, or
-// declarations where LINKAGE is extern.
-#define BATCHNORM_KERNELS_BY(LINKAGE, RUN, T)                                                                        \
+// Explicit instantiations of RUN, one of the functions that run a kernel: definitions, or declarations where LINKAGE is
+// extern.
+#define BATCHNORM_KERNELS_OF(LINKAGE, RUN, T)                                                                        \
   LINKAGE template void RUN<AccumulateMoments<summand_t<T>>>(const View&, const Tile&, const T* const&,              \
                                                              const MomentSums<double>&);                             \
   LINKAGE template void RUN<Normalize>(const View&, const Tile&, const NormalizeTerms<double>&, const T* const&,     \
@@ -21,20 +21,23 @@
   LINKAGE template void RUN<ApplyGradients>(const View&, const Tile&, const GradientTerms<double>&, const T* const&, \
                                             const T* const&, T* const&, const Access&);
 
-#if BATCHNORM_X86_DISPATCH
-#define BATCHNORM_KERNELS_OF(LINKAGE, T)         \
-  BATCHNORM_KERNELS_BY(LINKAGE, run_baseline, T) \
-  BATCHNORM_KERNELS_BY(LINKAGE, run_avx2, T)     \
-  BATCHNORM_KERNELS_BY(LINKAGE, run_avx512, T)
-#else
-#define BATCHNORM_KERNELS_OF(LINKAGE, T) BATCHNORM_KERNELS_BY(LINKAGE, run_baseline, T)
-#endif
+// The last is for Moments.
+#define BATCHNORM_KERNELS_BY(LINKAGE, RUN)                                                            \
+  BATCHNORM_KERNELS_OF(LINKAGE, RUN, float)                                                           \
+  BATCHNORM_KERNELS_OF(LINKAGE, RUN, double)                                                          \
+  BATCHNORM_KERNELS_OF(LINKAGE, RUN, Eigen::half)                                                     \
+  BATCHNORM_KERNELS_OF(LINKAGE, RUN, Eigen::bfloat16)                                                 \
+  LINKAGE template void RUN<AccumulateMoments<double>>(const View&, const Tile&, const float* const&, \
+                                                       const MomentSums<double>&);
 
-#define BATCHNORM_KERNELS(LINKAGE)           \
-  BATCHNORM_KERNELS_OF(LINKAGE, float)       \
-  BATCHNORM_KERNELS_OF(LINKAGE, double)      \
-  BATCHNORM_KERNELS_OF(LINKAGE, Eigen::half) \
-  BATCHNORM_KERNELS_OF(LINKAGE, Eigen::bfloat16)
+#if BATCHNORM_X86_DISPATCH
+#define BATCHNORM_KERNELS(LINKAGE)            \
+  BATCHNORM_KERNELS_BY(LINKAGE, run_baseline) \
+  BATCHNORM_KERNELS_BY(LINKAGE, run_avx2)     \
+  BATCHNORM_KERNELS_BY(LINKAGE, run_avx512)
+#else
+#define BATCHNORM_KERNELS(LINKAGE) BATCHNORM_KERNELS_BY(LINKAGE, run_baseline)
+#endif
 
 #ifdef BATCHNORM_EXTERN_KERNELS
 BATCHNORM_NAMESPACE_BEGIN

@@ -187,8 +187,8 @@ class Partition {
 
   void cut_blocks(Index block, Index bytes) {
     unit_ = block_unit(bytes);
-    if (view_.channels * view_.inner < narrow_step) block = view_.channels;
-    blocks_ = ceil_div(ceil_div(view_.channels, unit_), std::max<Index>(1, ceil_div(block, unit_)));
+    const bool narrow = view_.channels * view_.inner < narrow_step;
+    blocks_ = narrow ? 1 : ceil_div(ceil_div(view_.channels, unit_), std::max<Index>(1, block / unit_));
   }
 
   View view_;

@@ -121,8 +121,8 @@ void run_steps(const Device& device, Index threads, const Step<Tasks>&... steps)
         std::atomic<Index> arrived{0};
         Helpers::run(*device.getPool(), most, [&] { work(arrived.fetch_add(1, std::memory_order_relaxed)); });
       } else {
-        // A cost so high that the device gives every index a thread of its own. If it is the same one in every call,
-        // each finds in its cache what it wrote there last time.
+        // A cost so high that the device gives every index a thread of its own. A device that gives an index to the
+        // same thread in every call lets it find in its cache what it left there last time.
         device.parallelFor(most, Eigen::TensorOpCost(1e9, 1e9, 1e9), [&work](Index first, Index last) {
           for (; first < last; ++first) work(first);
         });

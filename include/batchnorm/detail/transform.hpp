@@ -232,7 +232,7 @@ BATCHNORM_NOINLINE Factors<C> two_factors(const A& factor) {
 }
 
 /// Whether each of n numbers is, as a float, finite and not 0, with all its digits. Of their bits alone, which takes no
-/// comparisons.
+/// comparisons of numbers.
 BATCHNORM_ALWAYS_INLINE bool all_normal_floats(const double* values, Index n) {
   const auto bits = [](double value) {  // without the sign
     std::uint64_t result;
