@@ -44,7 +44,7 @@ SPEED_ONLY = [
     (r"\bfused_?\b|unit_?\b|\bwanted\b|\bIndex block = |^ +block = |blocks_ = ceil_div|const Index cached",
      "blocks, which follow the threads and the cache"),
     (r"TensorOpCost\(1e9", "a cost that makes the device use its threads"),
-    (r"isa == Isa|Isa::avx2 : Isa", "which instructions compute the same"),
+    (r"isa == Isa|Isa::avx2 : Isa|cpu_supports", "which instructions compute the same"),
     (r"memory_order", "how early other tasks learn of an exception"),
     (r"most_shares|finished_channels = |const Index (share|thread) = ", "which thread does what"),
     (r": PerChannel<A, ", "room for an array more"),
