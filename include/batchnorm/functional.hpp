@@ -187,6 +187,7 @@ void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel
                             std::copy_n(coefficients.mean_residual.data() + c, channels, terms.mean_residual());
                             std::copy_n(coefficients.projection.data() + c, channels, terms.projection());
                             std::copy_n(coefficients.scale.data() + c, channels, terms.scale());
+                            std::fill_n(terms.inv_std(), channels, AccumulatorOf<X>(0));
                           });
 }
 

@@ -3,7 +3,7 @@
 // About the batch's own mean x - mean adds up to 0, so that what all of dy have in common contributes nothing; but it
 // leaves errors, by as much as the mean is off, and by the rounding of larger products. So where the mean is the
 // batch's own, sum(x - mean) is taken too, which tells how far it is off, and where sums are no wider than the data,
-// the products are of dy less one of its values.
+// the products are of dy less one of its values. (Not of 16-bit numbers, whose means are exact.)
 
 #ifndef BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP
 #define BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP
@@ -34,8 +34,8 @@ void merge_sums(const ProductSums<A>& total, const ProductSums<A>& more, Index c
 }
 
 struct AccumulateGradients {
-  /// Has the means of all channels, less what is too small for an A, and whether they are x's own; sets the sums of the
-  /// tile's channels. x and dy are the whole tensors.
+  /// Has the means of all channels, less what is too small for an A, and whether they are x's own, which of 16-bit
+  /// numbers is not asked; sets the sums of the tile's channels. x and dy are the whole tensors.
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, const T* dy, const A* means,
                                            bool own_means, const ProductSums<A>& result) {
@@ -111,27 +111,27 @@ struct AccumulateGradients {
                                               RowSums<P>& sums, const RowAhead& ahead) {
     const P m = P::all(mean), k = P::all(dy_center);
     const Wide<P> wide_m{m, m}, wide_k{k, k};
-    RowSums<P> total = sums;
+    Wide<P> total = sums.dy, products = sums.products, total_x = sums.x;
     Index i = 0;
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
       const Wide<P> d = load_wide<P>(x + i) - wide_m;
       Wide<P> g = load_wide<P>(dy + i);
       ahead.after(i).fetch(x + i);
       ahead.after(i).fetch(dy + i);
-      total.dy = total.dy + g;
+      total = total + g;
       if constexpr (is_centered<T, A>) g = g - wide_k;
-      total.products = mul_add(g, d, total.products);
-      total.x = total.x + d;
+      products = mul_add(g, d, products);
+      if constexpr (!is_16_bit<T>) total_x = total_x + d;
     }
     if (i + P::size <= n) {
-      add_pack(load<P>(x + i) - m, dy + i, 0, k, total.dy.a, total.products.a, total.x.a);
+      add_pack(load<P>(x + i) - m, dy + i, 0, k, total.a, products.a, total_x.a);
       i += P::size;
     }
     if (i < n) {  // the row's last pack, less what it shares with the one before
       const Index last = n - P::size;
-      add_pack(load<P>(x + last) - m, dy + last, i - last, k, total.dy.b, total.products.b, total.x.b);
+      add_pack(load<P>(x + last) - m, dy + last, i - last, k, total.b, products.b, total_x.b);
     }
-    sums = total;
+    sums = {total, products, total_x};
   }
 
   // Adds a pack without its first `skip`, which for columns are other channels'.
@@ -148,7 +148,7 @@ struct AccumulateGradients {
     }
     total = total + g;
     products = mul_add(centered, d, products);
-    total_x = total_x + d;
+    if constexpr (!is_16_bit<T>) total_x = total_x + d;
   }
 
   template <class P, class T, class A>
@@ -198,7 +198,7 @@ struct AccumulateGradients {
         }
         store(sums.dy() + j, load<Q>(sums.dy() + j) + total);
         store(sums.products() + j, load<Q>(sums.products() + j) + products);
-        store(sums.x() + j, load<Q>(sums.x() + j) + total_x);
+        if constexpr (!is_16_bit<T>) store(sums.x() + j, load<Q>(sums.x() + j) + total_x);
       };
       Index j = 0;
       for (; j + N <= width; j += N) add(PackType<P>(), j, 0);

@@ -136,6 +136,7 @@ void set_gradient_terms(Index channels, const ChannelStatistics<A>& s, const Pro
     store(result.mean_residual() + c, load<V>(s.mean_residual() + c));
     store(result.projection() + c, gradients.dy_centered / count * inv_std * inv_std);
     store(result.scale() + c, load_or<V>(weight, c, 1) * inv_std);
+    store(result.inv_std() + c, inv_std);
     store(dweight + c, gradients.dy_centered * inv_std);
     store(dbias + c, gradients.dy);
   });

@@ -7,20 +7,23 @@
 #ifndef BATCHNORM_DETAIL_APPLY_GRADIENTS_HPP
 #define BATCHNORM_DETAIL_APPLY_GRADIENTS_HPP
 
+#include "batchnorm/detail/float_pairs.hpp"
 #include "batchnorm/detail/per_channel.hpp"
 #include "batchnorm/detail/transform.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale.
+/// dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale. Of the x it is told how far they are spread
+/// about the mean, 1 / inv_std, which changes no more than the rounding; an inv_std of 0 tells nothing.
 template <class A>
-struct GradientTerms : PerChannel<A, 5> {
+struct GradientTerms : PerChannel<A, 6> {
   A* mean_dy() const { return this->arrays[0]; }
   A* mean() const { return this->arrays[1]; }
   A* mean_residual() const { return this->arrays[2]; }
   A* projection() const { return this->arrays[3]; }
   A* scale() const { return this->arrays[4]; }
+  A* inv_std() const { return this->arrays[5]; }
 };
 
 struct ApplyGradients {
@@ -28,6 +31,17 @@ struct ApplyGradients {
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const GradientTerms<A>& terms,
                                            const T* x, const T* dy, T* dx, Access access) {
+    if constexpr (is_16_bit<T> && has_fused<Bytes>) {
+      by_float_pairs<Pack<float, lanes<T, float, Bytes>>>(view, tile, terms, x, dy, dx, access);
+    } else {
+      by_coefficients<Bytes>(view, tile, terms, x, dy, dx, access);
+    }
+  }
+
+ private:
+  template <int Bytes, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void by_coefficients(const View& view, const Tile& tile, const GradientTerms<A>& terms,
+                                                      const T* x, const T* dy, T* dx, Access access) {
     using C = compute_t<T>;
     using P = Pack<C, lanes<T, C, Bytes>>;
     const Index channels = tile.channels();
@@ -73,7 +87,54 @@ struct ApplyGradients {
     transform<Coefficients, P>(view, tile, dx, access.streams, {mean_dy, mean, rest, projection, scale}, result);
   }
 
- private:
+  // See float_pairs.hpp. Channels for which it says so are computed in double.
+  template <class P, class T>
+  static BATCHNORM_ALWAYS_INLINE void by_float_pairs(const View& view, const Tile& tile,
+                                                     const GradientTerms<double>& terms, const T* x, const T* dy, T* dx,
+                                                     Access access) {
+    using One = Pack<float, 1>;
+    const Index channels = tile.channels();
+    float center[max_columns], projection[max_columns], projection_low[max_columns];
+    float rest[max_columns], rest_low[max_columns], scale[max_columns];
+    bool in_floats[max_columns], all_in_floats = true;
+    for (Index c = 0; c < channels; ++c) {
+      GradientFloatPairs<One> k{};
+      in_floats[c] = set_float_pairs<T>(terms.mean_dy()[c], terms.mean()[c], terms.mean_residual()[c],
+                                        terms.projection()[c], terms.scale()[c], terms.inv_std()[c], k);
+      all_in_floats = all_in_floats && in_floats[c];
+      store(center + c, k.center);
+      store(projection + c, k.projection);
+      store(projection_low + c, k.projection_low);
+      store(rest + c, k.rest);
+      store(rest_low + c, k.rest_low);
+      store(scale + c, k.scale);
+    }
+    const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
+      using Q = decltype(k.rest);
+      if (access.ahead != 0) {
+        detail::prefetch(x + i + access.ahead);
+        detail::prefetch(dy + i + access.ahead);
+      }
+      return k.apply(load<Q>(x + i), load<Q>(dy + i));
+    };
+    if (all_in_floats) {
+      transform<GradientFloatPairs, P>(view, tile, dx, access.streams,
+                                       {center, projection, projection_low, rest, rest_low, scale}, result);
+      return;
+    }
+    transform_singly(view, tile, dx, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
+      if (in_floats[c]) {
+        return result(
+            i, GradientFloatPairs<One>{load<One>(center + c), load<One>(projection + c), load<One>(projection_low + c),
+                                       load<One>(rest + c), load<One>(rest_low + c), load<One>(scale + c)});
+      }
+      const double centered = (convert<double>(x[i]) - terms.mean()[c]) - terms.mean_residual()[c];
+      const double value =
+          ((convert<double>(dy[i]) - terms.mean_dy()[c]) - centered * terms.projection()[c]) * terms.scale()[c];
+      return One::all(value == value ? static_cast<float>(value) : std::numeric_limits<float>::quiet_NaN());
+    });
+  }
+
   template <class P>
   struct Coefficients {
     P mean_dy, mean, rest, projection, scale;

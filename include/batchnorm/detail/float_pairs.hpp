@@ -1,5 +1,5 @@
-// y = (x - mean) * scale + shift for 16-bit x, in float but with the digits of double: within 0.501 units in the last
-// place of the exact value rounded, whatever cancels, at half the work.
+// y = (x - mean) * scale + shift for 16-bit x, and dx, in float but with the digits of double: within 0.501 units in
+// the last place of the exact value, whatever cancels, at half the work.
 //
 // Numbers of so few digits have exact differences in float, and a fused multiplication and addition rounds once, after
 // all cancellation. So with d = x - center, and scale and shift each as the sum of two floats,
@@ -21,7 +21,7 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// The coefficients of some elements.
+/// The coefficients of some elements of y.
 template <class P>
 struct FloatPairs {
   P center, scale, scale_low, shift, shift_low;
@@ -35,6 +35,38 @@ struct FloatPairs {
   friend BATCHNORM_ALWAYS_INLINE FloatPairs blend(const FloatPairs& a, const FloatPairs& b, Index count) {
     return {blend(a.center, b.center, count), blend(a.scale, b.scale, count), blend(a.scale_low, b.scale_low, count),
             blend(a.shift, b.shift, count), blend(a.shift_low, b.shift_low, count)};
+  }
+};
+
+/// The coefficients of some elements of dx = (dy - (x - center) * projection + rest) * scale.
+///
+/// Three terms cancel here, of which any can be the largest. The product is the sum of two floats (Dekker 1971, by a
+/// fused operation), and so is rest less the larger of these (Knuth's TwoSum): the only roundings of more than their
+/// low parts are those of what is left.
+template <class P>
+struct GradientFloatPairs {
+  P center, projection, projection_low, rest, rest_low, scale;
+
+  /// dx of packs of x and dy.
+  BATCHNORM_ALWAYS_INLINE P apply(const P& x, const P& dy) const {
+    const P d = x - center;
+    // Not d * projection, of which GCC would make part of the next operation.
+    const P product = fused_mul_add(d, projection, P::all(0));
+    const P high = rest - product;
+    const P subtracted = high - rest;
+    const P low = (rest - (high - subtracted)) - (product + subtracted);
+    const P low_products = fused_sub_mul(fused_sub_mul(product, d, projection), d, projection_low);
+    return ((dy + high) + (low + (low_products + rest_low))) * scale;
+  }
+
+  friend BATCHNORM_ALWAYS_INLINE GradientFloatPairs blend(const GradientFloatPairs& a, const GradientFloatPairs& b,
+                                                          Index count) {
+    return {blend(a.center, b.center, count),
+            blend(a.projection, b.projection, count),
+            blend(a.projection_low, b.projection_low, count),
+            blend(a.rest, b.rest, count),
+            blend(a.rest_low, b.rest_low, count),
+            blend(a.scale, b.scale, count)};
   }
 };
 
@@ -87,6 +119,31 @@ bool set_float_pairs(double mean, double mean_residual, double scale, double shi
             {{static_cast<float>(low)}},
             {{shift_high}},
             {{static_cast<float>(rest - static_cast<double>(shift_high))}}};
+  return true;
+}
+
+/// Sets the coefficients of ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale for x of type T, whose
+/// standard deviation is 1 / inv_std; of which an inv_std of 0 tells nothing. False as above.
+template <class T>
+bool set_float_pairs(double mean_dy, double mean, double mean_residual, double projection, double scale, double inv_std,
+                     GradientFloatPairs<Pack<float, 1>>& result) {
+  constexpr double least = 0x1p-60, most = 0x1p60, farthest = 0x1p100;
+  const auto fits = [=](double factor) {
+    return factor == 0 || (std::abs(factor) >= least && std::abs(factor) <= most);
+  };
+  // x itself has so few digits that nothing is lost of it, while x - center is inexact for an x far smaller than the
+  // center. Far from 0 there is no such x, and the digits of x * projection would cancel.
+  const bool far_from_0 = std::abs(mean) * inv_std > 16;
+  const float center = far_from_0 ? rounded_to_digits<T>(static_cast<float>(mean)) : 0;
+  const double rest = ((mean - static_cast<double>(center)) + mean_residual) * projection - mean_dy;
+  if (!(fits(projection) && fits(scale) && std::abs(rest) <= farthest)) return false;
+  const float high = truncated(projection), rest_high = truncated(rest);
+  result = {{{center}},
+            {{high}},
+            {{static_cast<float>(projection - static_cast<double>(high))}},
+            {{rest_high}},
+            {{static_cast<float>(rest - static_cast<double>(rest_high))}},
+            {{static_cast<float>(scale)}}};
   return true;
 }
 

@@ -166,10 +166,12 @@ struct Layer {
     if (forward.constant() && !options.scale() && !options.shift()) {  // no sums to take
       return normalize(device, view, dy.data, dx.data, set_constant_terms);
     }
+    // Of 16-bit numbers the means are known for more digits than any sum would tell.
+    const bool own_means = !forward.constant() && !is_16_bit<T>;
     accumulate_gradients(
-        device, view, x.data, dy.data, statistics.mean(), !forward.constant(), &workspace,
+        device, view, x.data, dy.data, statistics.mean(), own_means, &workspace,
         [&](Index c, Index count, const ProductSums<A>& sums, const GradientTerms<A>& terms) {
-          set_gradient_terms(count, from_channel(statistics, c), sums, view.values_per_channel(), !forward.constant(),
+          set_gradient_terms(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
                              affine(c).weight, terms, scratch.dweight.data() + c, scratch.dbias.data() + c);
         },
         [&](const Tile& tile, const GradientTerms<A>& terms, Index ahead) {

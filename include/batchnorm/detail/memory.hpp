@@ -3,6 +3,8 @@
 #ifndef BATCHNORM_DETAIL_MEMORY_HPP
 #define BATCHNORM_DETAIL_MEMORY_HPP
 
+#include <utility>
+
 #include "batchnorm/detail/simd.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -105,13 +107,21 @@ struct Vectors {
   /// or of arithmetic.
   static BATCHNORM_ALWAYS_INLINE Bits bits(const Floats& floats, Eigen::bfloat16) {
     const Words words = reinterpret_cast<Words>(floats.v);
-    const Words result = (words + 0x7fff + ((words >> 16) & 1)) >> 16;
-#if BATCHNORM_GCC_ASSEMBLY
+    const Words rounded = words + 0x7fff + ((words >> 16) & 1);
+#ifdef __clang__
+    if constexpr (N == 16) return upper_halves(rounded, std::make_integer_sequence<int, N>());
+#elif BATCHNORM_GCC_ASSEMBLY
     if constexpr (N == 16) {
+      const Words second_of_two = {0x30001,  0x70005,  0xb0009,  0xf000d,  // of the 16-bit numbers that words are
+                                   0x130011, 0x170015, 0x1b0019, 0x1f001d};
       Bits narrow;
-      asm("vpmovdw %1, %0" : "=v"(narrow.v) : "v"(result));
+      asm("vpermw %1, %2, %g0" : "=v"(narrow.v) : "v"(rounded), "v"(second_of_two));
       return narrow;
-    } else if constexpr (N == 8) {
+    }
+#endif
+    const Words result = rounded >> 16;
+#if BATCHNORM_GCC_ASSEMBLY
+    if constexpr (N == 8) {
       Bits narrow;
       asm("vextracti128 $1, %1, %x0\n\tvpackusdw %x0, %x1, %x0" : "=&x"(narrow.v) : "x"(result));
       return narrow;
@@ -144,6 +154,15 @@ struct Vectors {
   }
 
  private:
+#ifdef __clang__
+  // Clang 14 forgets that the store of a conversion is to be streamed, but not that of a shuffle.
+  template <int... I>
+  static BATCHNORM_ALWAYS_INLINE Bits upper_halves(const Words& words, std::integer_sequence<int, I...>) {
+    using Halves = typename vector_of<std::uint16_t, 2 * N>::type;
+    return {__builtin_shufflevector(reinterpret_cast<Halves>(words), Halves{}, (2 * I + 1)...)};
+  }
+#endif
+
   // Those numbers of a whole register that are meant.
   template <int M>
   static BATCHNORM_ALWAYS_INLINE Bits first(const VectorPack<std::uint16_t, M>& all) {

@@ -115,10 +115,10 @@ class Partition {
   /// How many elements after a block's the next one's lie, where the cache holds both and they are fetched; else 0.
   Index next_block() const {
     const Index channels = cut(view_.channels, blocks_, 1, unit_);
-    // 16-bit values come faster than they are summed.
-    const bool fit =
-        element_bytes_ >= 4 && channels * view_.values_per_channel() * tensors_ * element_bytes_ <= next_block_bytes;
-    return fit && blocks_ > 1 && ahead() != 0 ? channels * view_.inner : 0;
+    // 16-bit values of one tensor come faster than they are summed.
+    const Index bytes = channels * view_.values_per_channel() * tensors_ * element_bytes_;
+    const bool waits = tensors_ * element_bytes_ >= 4, fit = bytes <= next_block_bytes;
+    return waits && fit && blocks_ > 1 && ahead() != 0 ? channels * view_.inner : 0;
   }
 
   /// One of tiles(), the blocks of a slice one after another.

@@ -32,7 +32,7 @@ using param_t = std::conditional_t<is_16_bit<T>, float, T>;
 
 /// The type in which y and dx are computed, element by element, before they are rounded to T: for the 16-bit types one
 /// in which no cancellation shows, so that they are the exact values rounded. (Where there are instructions for it,
-/// pairs of floats are as good for y: float_pairs.hpp.)
+/// pairs of floats are as good: float_pairs.hpp.)
 template <class T>
 using compute_t = std::conditional_t<is_16_bit<T>, double, T>;
 

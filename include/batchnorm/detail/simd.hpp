@@ -153,6 +153,7 @@ BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 2)
 BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 4)
 BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 8)
 BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 16)
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 32)
 BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 2)
 BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 4)
 BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 8)
@@ -267,20 +268,41 @@ inline constexpr bool has_fused = BATCHNORM_X86_DISPATCH&& Bytes >= 32;
 /// a * b + c, rounded once, which mul_add leaves to the compiler.
 template <class P>
 BATCHNORM_ALWAYS_INLINE P fused_mul_add(const P& a, const P& b, const P& c) {
-  P result = c;
   if constexpr (is_register<P> && std::is_same_v<typename P::Scalar, float>) {
 #if BATCHNORM_GCC_ASSEMBLY
-    asm("vfmadd231ps %2, %1, %0" : "+v"(result.v) : "v"(a.v), "v"(b.v));
-    return result;
+    auto sum = c.v;  // of a member of a P GCC would keep a copy on the stack
+    asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
+    return {{sum}};
 #elif BATCHNORM_X86_DISPATCH && defined(__clang__)
 #pragma clang fp contract(on)
-    result.v = a.v * b.v + c.v;
-    return result;
+    return {{a.v * b.v + c.v}};
 #endif
   }
+  P result = c;
   for (int i = 0; i < P::size; ++i) {
     const typename P::Scalar sum = std::fma(a.v[i], b.v[i], c.v[i]);
     result.v[i] = sum;
+  }
+  return result;
+}
+
+/// c - a * b, rounded once.
+template <class P>
+BATCHNORM_ALWAYS_INLINE P fused_sub_mul(const P& c, const P& a, const P& b) {
+  if constexpr (is_register<P> && std::is_same_v<typename P::Scalar, float>) {
+#if BATCHNORM_GCC_ASSEMBLY
+    auto difference = c.v;
+    asm("vfnmadd231ps %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
+    return {{difference}};
+#elif BATCHNORM_X86_DISPATCH && defined(__clang__)
+#pragma clang fp contract(on)
+    return {{c.v - a.v * b.v}};
+#endif
+  }
+  P result = c;
+  for (int i = 0; i < P::size; ++i) {
+    const typename P::Scalar difference = std::fma(-a.v[i], b.v[i], c.v[i]);
+    result.v[i] = difference;
   }
   return result;
 }
