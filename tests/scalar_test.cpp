@@ -197,3 +197,28 @@ TEST_CASE("more channels than a block has, of a scalar whose size is no power of
   }
   CHECK(worst < 1e-13);
 }
+
+// Built with all warnings as errors: no double is narrowed on its way into such a type.
+TEST_CASE("an AutoDiffScalar of floats has the derivatives that backward has") {
+  using FloatDual = Eigen::AutoDiffScalar<Eigen::Matrix<float, 5, 1>>;
+  const float values[] = {0.5f, -1.25f, 2, 3.5f, -0.75f}, gradients[] = {1, -0.5f, 0.25f, 2, -1.5f};
+  Eigen::Tensor<float, 2> x(5, 1), dy(5, 1);
+  Eigen::Tensor<FloatDual, 2> x_dual(5, 1);
+  for (int i = 0; i < 5; ++i) {
+    x(i, 0) = values[i];
+    dy(i, 0) = gradients[i];
+    x_dual(i, 0) = FloatDual(values[i], 5, i);
+  }
+  BatchNorm<float, 2> bn(1);
+  BatchNorm<FloatDual, 2> bn_dual(1);
+  bn.forward(x);
+  const Eigen::Tensor<float, 2> dx = bn.backward(x, dy);
+  const Eigen::Tensor<FloatDual, 2> y_dual = bn_dual.forward(x_dual);
+  for (int k = 0; k < 5; ++k) {
+    float derivative = 0;
+    for (int i = 0; i < 5; ++i) derivative += dy(i, 0) * y_dual(i, 0).derivatives()(k);
+    CHECK(std::abs(derivative - dx(k, 0)) < 1e-6f);  // a few roundings of numbers of about 1
+  }
+  CHECK(std::abs(bn_dual.running_mean()(0).value() - bn.running_mean()(0)) < 1e-6f);
+  CHECK(std::abs(bn_dual.running_var()(0).value() - bn.running_var()(0)) < 1e-6f);
+}

@@ -273,7 +273,7 @@ class BatchNorm {
   static constexpr int layout = static_cast<int>(detail::layout_of<X>);
 
   static void fill(Vector& vector, double value) {
-    for (Index c = 0; c < vector.size(); ++c) vector(c) = Param(value);
+    for (Index c = 0; c < vector.size(); ++c) vector(c) = detail::number<Param>(value);
   }
 
   detail::Layer<T, Dims> layer_;

@@ -89,7 +89,7 @@ class BasicMoments {
         device, view, data, &workspace,
         [&](Index first, Index channels, const detail::MomentSums<A>& sums, const detail::NormalizeTerms<A>&) {
           using One = detail::Pack<A, 1>;
-          const One inverse_count = One::all(A(1) / A(static_cast<double>(added.count_)));
+          const One inverse_count = One::all(A(1) / detail::number<A>(added.count_));
           for (Index c = 0; c < channels; ++c) {
             const auto moments = detail::moments_of(One::all(sums.center()[c]), One::all(sums.sum()[c]),
                                                     One::all(sums.squares()[c]), inverse_count);

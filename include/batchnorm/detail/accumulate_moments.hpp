@@ -135,7 +135,7 @@ struct AccumulateMoments {
   static BATCHNORM_ALWAYS_INLINE void sum_by_rows(const View& view, const Tile& tile, const T* x,
                                                   const MomentSums<A>& result) {
     const Index n = tile.inner_end - tile.inner_begin, rows = tile.outer_end - tile.outer_begin;
-    const A values(static_cast<double>(rows * n));
+    const A values = number<A>(rows * n);
     for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
       const Index channels = (std::min)(row_channels, tile.channel_end - begin);
       const T* const first = x + (tile.outer_begin * view.channels + begin) * view.inner + tile.inner_begin;
@@ -196,7 +196,7 @@ struct AccumulateMoments {
   static BATCHNORM_NOINLINE void sum_rows_again(const View& view, const Tile& tile, const T* x,
                                                 const MomentSums<A>& result) {
     if constexpr (std::is_same_v<S, A>) {
-      *result.center() = *result.center() + *result.sum() / A(static_cast<double>(tile.values_per_channel()));
+      *result.center() = *result.center() + *result.sum() / number<A>(tile.values_per_channel());
     } else {
       set_centers<PackAgain<T, A>>(view, tile, x, result.center());
     }
@@ -211,7 +211,7 @@ struct AccumulateMoments {
                                                    const T* x, const MomentSums<A>& result) {
     using P = PackAgain<T, A>;
     const Index channels = tile.channels();
-    const A n(static_cast<double>(tile.values_per_channel()));
+    const A n = number<A>(tile.values_per_channel());
     bool sound[max_columns], again[max_columns];
     A new_centers[max_columns];
     if constexpr (!std::is_same_v<S, A>) set_centers<P>(view, tile, x, new_centers);
@@ -297,7 +297,7 @@ struct AccumulateMoments {
     }
     sum_columns<P, is_16_bit<T>>(view, columns, x, 0, columns.width, centers, sums, squares);
     if (!single) gather(columns, sums, squares, result);
-    const A n(static_cast<double>(tile.values_per_channel()));
+    const A n = number<A>(tile.values_per_channel());
     if constexpr (is_16_bit<T>) center_sums<P>(result, channels, n);
     bool all_sound = true;
     for (Index c = 0; c < channels; ++c) all_sound &= is_sound(result.sum()[c], result.squares()[c], n);

@@ -18,12 +18,6 @@ namespace detail {
 template <class A>
 using AlgebraPack = Pack<A, is_vectorized<A> ? baseline_bytes / static_cast<int>(sizeof(A)) : 1>;
 
-/// A count as an accumulator.
-template <class A>
-A to_accumulator(Index value) {
-  return A(static_cast<double>(value));
-}
-
 /// What normalization and its gradient need of each channel: x-hat = (x - mean - mean_residual) * inv_std.
 template <class A>
 struct ChannelStatistics : PerChannel<A, 3> {
@@ -40,14 +34,14 @@ struct Affine {
 
 template <class V, class Param>
 BATCHNORM_ALWAYS_INLINE V load_or(const Param* values, Index c, double otherwise) {
-  return values == nullptr ? V::all(typename V::Scalar(otherwise)) : load<V>(values + c);
+  return values == nullptr ? V::all(number<typename V::Scalar>(otherwise)) : load<V>(values + c);
 }
 
 /// 1 / sqrt(variance + epsilon); 0 where that sum is 0, so that a constant channel normalizes to its bias for an
 /// epsilon of 0 as for any other.
 template <class V>
 BATCHNORM_ALWAYS_INLINE V inverse_std(const V& variance, double epsilon) {
-  return inverse_or_zero(square_root(variance + V::all(typename V::Scalar(epsilon))));
+  return inverse_or_zero(square_root(variance + V::all(number<typename V::Scalar>(epsilon))));
 }
 
 /// M2 / n or M2 / (n - 1); of a single value, 0.
@@ -55,7 +49,7 @@ template <class V>
 BATCHNORM_ALWAYS_INLINE V variance_of(const V& M2, Index n, Variance kind) {
   using A = typename V::Scalar;
   if (n <= 1) return M2 * V::all(A(0));
-  return M2 / V::all(to_accumulator<A>(kind == Variance::unbiased ? n - 1 : n));
+  return M2 / V::all(number<A>(kind == Variance::unbiased ? n - 1 : n));
 }
 
 /// The statistics of a batch of n values for each of some channels (arXiv 1502.03167, algorithm 1, with the biased
@@ -63,7 +57,7 @@ BATCHNORM_ALWAYS_INLINE V variance_of(const V& M2, Index n, Variance kind) {
 template <class A>
 void set_batch_statistics(Index channels, const MomentSums<A>& sums, Index n, double epsilon,
                           const ChannelStatistics<A>& result, A* M2) {
-  const A inverse_n = A(1) / to_accumulator<A>(n);
+  const A inverse_n = A(1) / number<A>(n);
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
     const V inverse_count = V::all(inverse_n);
@@ -112,7 +106,7 @@ struct ChannelGradients {
 template <class V, class A>
 BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const ProductSums<A>& sums, const A* mean_residuals, Index c,
                                                          Index n, bool own_means) {
-  const V count = V::all(to_accumulator<A>(n)), dy = load<V>(sums.dy() + c);
+  const V count = V::all(number<A>(n)), dy = load<V>(sums.dy() + c);
   const V centered_dy = sub_mul(dy, load<V>(sums.dy_center() + c), count);
   const V off = own_means ? load<V>(sums.x() + c) / count : load<V>(mean_residuals + c);
   return {dy, sub_mul(load<V>(sums.products() + c), centered_dy, off)};
@@ -129,7 +123,7 @@ void set_gradient_terms(Index channels, const ChannelStatistics<A>& s, const Pro
                         bool own_means, const Param* weight, const GradientTerms<A>& result, A* dweight, A* dbias) {
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
-    const V count = V::all(to_accumulator<A>(n)), inv_std = load<V>(s.inv_std() + c);
+    const V count = V::all(number<A>(n)), inv_std = load<V>(s.inv_std() + c);
     const ChannelGradients<V> gradients = gradients_of<V>(sums, s.mean_residual(), c, n, own_means);
     store(result.mean_dy() + c, gradients.dy / count);
     store(result.mean() + c, load<V>(s.mean() + c));

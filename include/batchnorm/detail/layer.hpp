@@ -205,7 +205,7 @@ struct Layer {
     if (n == 1 && options.single_value() != SingleValue::allow) return;
     if (n != 0) {
       const A momentum =
-          options.momentum() ? A(*options.momentum()) : A(A(1) / A(static_cast<double>(num_batches_tracked + 1)));
+          options.momentum() ? number<A>(*options.momentum()) : A(A(1) / number<A>(num_batches_tracked + 1));
       set_moving_average(
           channels(), running_mean.data(), momentum,
           [&](auto type, Index c) { return load<typename decltype(type)::Pack>(scratch.saved.arrays().mean() + c); },

@@ -44,13 +44,13 @@ void merge_moments(ChannelMoments<A>& total, Index n, const ChannelMoments<A>& m
     total = more;
     return;
   }
-  const A share = A(static_cast<double>(k)) / A(static_cast<double>(n + k));
+  const A share = number<A>(k) / number<A>(n + k);
   const A delta = (more.mean - total.mean) + (more.mean_residual - total.mean_residual);
   const A shift = delta * share;
   const A mean = total.mean + shift;
   const A added = mean - total.mean;
   const A lost = (total.mean - (mean - added)) + (shift - added);
-  total.M2 = total.M2 + more.M2 + delta * shift * A(static_cast<double>(n));
+  total.M2 = total.M2 + more.M2 + delta * shift * number<A>(n);
   // Renormalized, so that the residual stays below the mean's last digit.
   const A residual = total.mean_residual + lost;
   total.mean = mean + residual;
@@ -61,9 +61,8 @@ void merge_moments(ChannelMoments<A>& total, Index n, const ChannelMoments<A>& m
 template <class A>
 void merge_sums(const MomentSums<A>& total, Index n, const MomentSums<A>& more, Index k, Index channels) {
   using One = Pack<A, 1>;
-  const One inverse_n = One::all(A(1) / A(static_cast<double>(n))),
-            inverse_k = One::all(A(1) / A(static_cast<double>(k)));
-  const A all(static_cast<double>(n + k));
+  const One inverse_n = One::all(A(1) / number<A>(n)), inverse_k = One::all(A(1) / number<A>(k));
+  const A all = number<A>(n + k);
   for (Index c = 0; c < channels; ++c) {
     A &center = total.center()[c], &sum = total.sum()[c], &squares = total.squares()[c];
     if (center == more.center()[c]) {

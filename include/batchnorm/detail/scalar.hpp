@@ -48,6 +48,22 @@ BATCHNORM_ALWAYS_INLINE To convert(const From& value) {
   }
 }
 
+template <class T, class = void>
+inline constexpr bool wraps_scalar = false;
+template <class T>
+inline constexpr bool wraps_scalar<T, std::void_t<typename T::Scalar>> = true;
+
+/// A count or a setting as a T. Of types that add something to a narrower one (an AutoDiffScalar of floats), by way of
+/// that.
+template <class T, class N>
+BATCHNORM_ALWAYS_INLINE T number(N value) {
+  if constexpr (wraps_scalar<T>) {
+    return T(number<typename T::Scalar>(value));
+  } else {
+    return static_cast<T>(static_cast<double>(value));
+  }
+}
+
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 
