@@ -12,27 +12,25 @@
 namespace bench {
 namespace {
 
+#define BENCH_ADD(name)                                                                                \
+  void name(const float* __restrict a, const float* __restrict b, float* __restrict sum, Index size) { \
+    for (Index i = 0; i < size; ++i) sum[i] = a[i] + b[i];                                             \
+  }                                                                                                    \
+  static_assert(true)
+
+BENCH_ADD(add_baseline);
 #if defined(__x86_64__) && defined(__GNUC__)
 #define BENCH_X86 1
-#endif
-
-#define BENCH_ADD_LOOP                                                                        \
-  (const float* __restrict a, const float* __restrict b, float* __restrict sum, Index size) { \
-    for (Index i = 0; i < size; ++i) sum[i] = a[i] + b[i];                                    \
-  }
-
-void add_baseline BENCH_ADD_LOOP
-#ifdef BENCH_X86
-    __attribute__((target("avx2"))) void add_avx2 BENCH_ADD_LOOP
+__attribute__((target("avx2"))) BENCH_ADD(add_avx2);
 #ifdef __clang__
-    __attribute__((target("avx512f,avx512vl"), min_vector_width(512))) void add_avx512 BENCH_ADD_LOOP
+__attribute__((target("avx512f,avx512vl"), min_vector_width(512))) BENCH_ADD(add_avx512);
 #else
-    __attribute__((target("avx512f,avx512vl,prefer-vector-width=512"))) void add_avx512 BENCH_ADD_LOOP
+__attribute__((target("avx512f,avx512vl,prefer-vector-width=512"))) BENCH_ADD(add_avx512);
 #endif
 #endif
-#undef BENCH_ADD_LOOP
+#undef BENCH_ADD
 
-    struct Piece {
+struct Piece {
   Index begin, size;
 };
 
