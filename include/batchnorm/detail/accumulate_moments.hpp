@@ -5,11 +5,6 @@
 // double: the rounding errors of so few additions are below those of the data. What that cannot be trusted with is
 // summed again in double: a channel of which float overflowed, or underflowed, or whose mean turned out to lie far from
 // the values it was taken for.
-//
-// Numbers of 16 bits are summed in double about 0, which spares each a subtraction, and their sums made such about the
-// center afterwards. Of so few digits nothing is lost by that: values within a few binades add up exactly, squares too,
-// and by Chebyshev's inequality no more than n / k^2 of n values lie far below a mean of k deviations; so that M2 is
-// off by about n 2^-53 of itself at most, whatever the mean.
 
 #ifndef BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP
 #define BATCHNORM_DETAIL_ACCUMULATE_MOMENTS_HPP
@@ -119,17 +114,6 @@ struct AccumulateMoments {
     A sum[P::size], squares[P::size];
   };
 
-  // Makes sums about 0 of n values of each channel sums about its center.
-  template <class P, class A>
-  static BATCHNORM_ALWAYS_INLINE void center_sums(const MomentSums<A>& sums, Index channels, const A& n) {
-    for_each_pack<P>(channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
-      using Q = typename decltype(type)::Pack;
-      const Q center = load<Q>(sums.center() + c), sum = load<Q>(sums.sum() + c), n_centers = Q::all(n) * center;
-      store(sums.squares() + c, (load<Q>(sums.squares() + c) - (center + center) * sum) + n_centers * center);
-      store(sums.sum() + c, sum - n_centers);
-    });
-  }
-
   // Goes along neighbouring channels before the next outer step, which keeps to long runs through memory.
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void sum_by_rows(const View& view, const Tile& tile, const T* x,
@@ -140,8 +124,7 @@ struct AccumulateMoments {
       const Index channels = (std::min)(row_channels, tile.channel_end - begin);
       const T* const first = x + (tile.outer_begin * view.channels + begin) * view.inner + tile.inner_begin;
       const MomentSums<A> sums = from_channel(result, begin - tile.channel_begin);
-      sum_rows<P, is_16_bit<T>>(view, first, n, rows, channels, sums);
-      if constexpr (is_16_bit<T>) center_sums<P>(sums, channels, values);
+      sum_rows<P>(view, first, n, rows, channels, sums);
       for (Index c = 0; c < channels; ++c) {
         if (is_sound(sums.sum()[c], sums.squares()[c], values)) continue;
         Tile channel = tile;
@@ -152,8 +135,8 @@ struct AccumulateMoments {
     }
   }
 
-  // The rows of some neighbouring channels, from x on, each of n elements; about their centers or about 0.
-  template <class P, bool about_zero, class T, class A>
+  // The rows of some neighbouring channels, from x on, each of n elements.
+  template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void sum_rows(const View& view, const T* x, Index n, Index rows, Index channels,
                                                const MomentSums<A>& result) {
     constexpr Index longest = 2 * P::size * additions;  // a part of a row that is summed in S
@@ -174,7 +157,7 @@ struct AccumulateMoments {
           const T* row = x + r * stride + c * inner + i;
           Wide<P> sum{zero<P>(), zero<P>()}, squares = sum;
           for (Index k = r; k < end; ++k, row += stride) {
-            add_row<P, about_zero>(row, length, center, sum, squares, ahead.after(n == inner ? c * n + i : i));
+            add_row<P>(row, length, center, sum, squares, ahead.after(n == inner ? c * n + i : i));
           }
           add_wider(sums[c].sum, sum.a + sum.b);
           add_wider(sums[c].squares, squares.a + squares.b);
@@ -201,8 +184,8 @@ struct AccumulateMoments {
       set_centers<PackAgain<T, A>>(view, tile, x, result.center());
     }
     const Index first = (tile.outer_begin * view.channels + tile.channel_begin) * view.inner + tile.inner_begin;
-    sum_rows<PackAgain<T, A>, false>(view, x + first, tile.inner_end - tile.inner_begin,
-                                     tile.outer_end - tile.outer_begin, 1, result);
+    sum_rows<PackAgain<T, A>>(view, x + first, tile.inner_end - tile.inner_begin, tile.outer_end - tile.outer_begin, 1,
+                              result);
   }
 
   // Of those channels of a tile that are not sound.
@@ -229,7 +212,7 @@ struct AccumulateMoments {
     for (Index j = 0; j < columns.width; j += P::size) {
       const Index end = (std::min)(columns.width, j + P::size);
       if (std::find(again + j, again + end, true) == again + end) continue;
-      sum_columns<P, false>(view, columns, x, j, end, centers, sums, squares);
+      sum_columns<P>(view, columns, x, j, end, centers, sums, squares);
     }
     for (Index c = 0; c < channels; ++c) {
       if (!sound[c]) result.sum()[c] = result.squares()[c] = A(0);
@@ -241,36 +224,27 @@ struct AccumulateMoments {
     });
   }
 
-  template <bool about_zero, class P>
-  static BATCHNORM_ALWAYS_INLINE P deviation(const P& values, const P& center) {
-    if constexpr (about_zero) {
-      return values;
-    } else {
-      return values - center;
-    }
-  }
-
   // What is read before x, where n is less than P::size, is of the same row.
-  template <class P, bool about_zero, class T>
+  template <class P, class T>
   static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, Index n, const P& center, Wide<P>& total,
                                               Wide<P>& total_squares, const RowAhead& ahead) {
     const Wide<P> centers{center, center};
     Wide<P> sum = total, squares = total_squares;
     Index i = 0;
     for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
-      const Wide<P> d = deviation<about_zero>(load_wide<P>(x + i), centers);
+      const Wide<P> d = load_wide<P>(x + i) - centers;
       ahead.after(i).fetch(x + i);
       sum = sum + d;
       squares = mul_add(d, d, squares);
     }
     if (i + P::size <= n) {
-      const P d = deviation<about_zero>(load<P>(x + i), center);
+      const P d = load<P>(x + i) - center;
       sum.a = sum.a + d;
       squares.a = mul_add(d, d, squares.a);
       i += P::size;
     }
     if (i < n) {  // the row's last pack, less what it shares with the one before
-      const P d = blend(zero<P>(), deviation<about_zero>(load<P>(x + n - P::size), center), P::size - (n - i));
+      const P d = blend(zero<P>(), load<P>(x + n - P::size) - center, P::size - (n - i));
       sum.b = sum.b + d;
       squares.b = mul_add(d, d, squares.b);
     }
@@ -295,10 +269,9 @@ struct AccumulateMoments {
       columns.for_each_column([&](Index c, Index j)
                                   BATCHNORM_INLINE_LAMBDA { centers[j] = static_cast<S>(result.center()[c]); });
     }
-    sum_columns<P, is_16_bit<T>>(view, columns, x, 0, columns.width, centers, sums, squares);
+    sum_columns<P>(view, columns, x, 0, columns.width, centers, sums, squares);
     if (!single) gather(columns, sums, squares, result);
     const A n = number<A>(tile.values_per_channel());
-    if constexpr (is_16_bit<T>) center_sums<P>(result, channels, n);
     bool all_sound = true;
     for (Index c = 0; c < channels; ++c) all_sound &= is_sound(result.sum()[c], result.squares()[c], n);
     if (!all_sound) sum_columns_again(view, tile, columns, x, result);
@@ -316,8 +289,8 @@ struct AccumulateMoments {
     });
   }
 
-  // The columns of [begin, end), about their centers or about 0.
-  template <class P, bool about_zero, class T, class A>
+  // The columns of [begin, end).
+  template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void sum_columns(const View& view, const Columns& columns, const T* x, Index begin,
                                                   Index end, const typename P::Scalar* centers, A* sums, A* squares) {
     constexpr Index N = P::size;
@@ -331,16 +304,15 @@ struct AccumulateMoments {
       const T* const from = x + columns.begin + r * columns.stride;
       Index j = begin;
       for (; j + N <= width; j += N) {
-        add_column<P, about_zero>(from + j, rows, columns.stride, 0, ahead, centers + j, sums + j, squares + j);
+        add_column<P>(from + j, rows, columns.stride, 0, ahead, centers + j, sums + j, squares + j);
       }
       if (j < width && width - begin >= N) {
         const Index last = width - N;
-        add_column<P, about_zero>(from + last, rows, columns.stride, j - last, ahead, centers + last, sums + last,
-                                  squares + last);
+        add_column<P>(from + last, rows, columns.stride, j - last, ahead, centers + last, sums + last, squares + last);
       } else {
         for (; j < width; ++j) {
-          add_column<Pack<typename P::Scalar, 1>, about_zero>(from + j, rows, columns.stride, 0, ahead, centers + j,
-                                                              sums + j, squares + j);
+          add_column<Pack<typename P::Scalar, 1>>(from + j, rows, columns.stride, 0, ahead, centers + j, sums + j,
+                                                  squares + j);
         }
       }
       if (is_rest) return;
@@ -349,7 +321,7 @@ struct AccumulateMoments {
   }
 
   // Adds some rows of the columns in one pack, less the first `skip` of them.
-  template <class P, bool about_zero, class T, class A>
+  template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, Index rows, Index stride, Index skip, Index ahead,
                                                  const typename P::Scalar* centers, A* sums, A* squares) {
     const P center = load<P>(centers);
@@ -358,7 +330,7 @@ struct AccumulateMoments {
       for (Index r = 0; r < rows; ++r) detail::prefetch(x + r * stride + ahead);
     }
     for (Index r = 0; r < rows; ++r, x += stride) {
-      P d = deviation<about_zero>(load<P>(x), center);
+      P d = load<P>(x) - center;
       if (skip != 0) d = blend(zero<P>(), d, skip);
       sum = sum + d;
       square = mul_add(d, d, square);

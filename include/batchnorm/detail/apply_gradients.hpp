@@ -32,7 +32,7 @@ struct ApplyGradients {
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const GradientTerms<A>& terms,
                                            const T* x, const T* dy, T* dx, Access access) {
     if constexpr (is_16_bit<T> && has_fused<Bytes>) {
-      by_float_pairs<Pack<float, lanes<T, float, Bytes>>>(view, tile, terms, x, dy, dx, access);
+      by_float_pairs<Bytes>(view, tile, terms, x, dy, dx, access);
     } else {
       by_coefficients<Bytes>(view, tile, terms, x, dy, dx, access);
     }
@@ -88,20 +88,24 @@ struct ApplyGradients {
   }
 
   // See float_pairs.hpp. Channels for which it says so are computed in double.
-  template <class P, class T>
+  template <int Bytes, class T>
   static BATCHNORM_ALWAYS_INLINE void by_float_pairs(const View& view, const Tile& tile,
                                                      const GradientTerms<double>& terms, const T* x, const T* dy, T* dx,
                                                      Access access) {
+    using P = Pack<float, lanes<T, float, Bytes>>;
     using One = Pack<float, 1>;
     const Index channels = tile.channels();
     float center[max_columns], projection[max_columns], projection_low[max_columns];
     float rest[max_columns], rest_low[max_columns], scale[max_columns];
-    bool in_floats[max_columns], all_in_floats = true;
+    double exact_rest[max_columns];
+    bool in_floats[max_columns], all_in_floats = true, any_in_floats = false;
     for (Index c = 0; c < channels; ++c) {
       GradientFloatPairs<One> k{};
       in_floats[c] = set_float_pairs<T>(terms.mean_dy()[c], terms.mean()[c], terms.mean_residual()[c],
                                         terms.projection()[c], terms.scale()[c], terms.inv_std()[c], k);
       all_in_floats = all_in_floats && in_floats[c];
+      any_in_floats = any_in_floats || in_floats[c];
+      exact_rest[c] = terms.mean_residual()[c] * terms.projection()[c];
       store(center + c, k.center);
       store(projection + c, k.projection);
       store(projection_low + c, k.projection_low);
@@ -122,15 +126,20 @@ struct ApplyGradients {
                                        {center, projection, projection_low, rest, rest_low, scale}, result);
       return;
     }
+    if (!any_in_floats) return by_coefficients<Bytes>(view, tile, terms, x, dy, dx, access);
     transform_singly(view, tile, dx, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
       if (in_floats[c]) {
         return result(
             i, GradientFloatPairs<One>{load<One>(center + c), load<One>(projection + c), load<One>(projection_low + c),
                                        load<One>(rest + c), load<One>(rest_low + c), load<One>(scale + c)});
       }
-      const double centered = (convert<double>(x[i]) - terms.mean()[c]) - terms.mean_residual()[c];
-      const double value =
-          ((convert<double>(dy[i]) - terms.mean_dy()[c]) - centered * terms.projection()[c]) * terms.scale()[c];
+      // As by_coefficients, of which no bit may differ: what lies beside a channel in a tile depends on the threads.
+      using Exact = Pack<double, 1>;
+      const Exact k = Exact::all(terms.projection()[c]);
+      const Exact centered = load<Exact>(x + i) - Exact::all(terms.mean()[c]);
+      const Exact g = load<Exact>(dy + i) - Exact::all(terms.mean_dy()[c]);
+      const Exact sum = sub_mul(g, centered, k) + Exact::all(exact_rest[c]);
+      const double value = (sum * Exact::all(terms.scale()[c])).v[0];
       return One::all(value == value ? static_cast<float>(value) : std::numeric_limits<float>::quiet_NaN());
     });
   }

@@ -82,7 +82,8 @@
 // inline namespace tells them apart by version, instruction set, exceptions and -ffast-math.
 #if defined(BATCHNORM_PORTABLE)
 #define BATCHNORM_ABI_ISA _portable
-#elif defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__F16C__)
+#elif defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && \
+    defined(__F16C__)
 #define BATCHNORM_ABI_ISA _avx512
 #elif defined(__AVX512F__)
 #define BATCHNORM_ABI_ISA _avx512f

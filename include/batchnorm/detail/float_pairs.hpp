@@ -40,22 +40,23 @@ struct FloatPairs {
 
 /// The coefficients of some elements of dx = (dy - (x - center) * projection + rest) * scale.
 ///
-/// Three terms cancel here, of which any can be the largest. The product is the sum of two floats (Dekker 1971, by a
-/// fused operation), and so is rest less the larger of these (Knuth's TwoSum): the only roundings of more than their
-/// low parts are those of what is left.
+/// Three terms cancel here, of which any can be the largest. x - center is the sum of two floats (Dekker 1971), and so
+/// are its product, by a fused operation, and rest less the larger of these (Knuth's TwoSum). So dx is off by 2^-23 of
+/// itself for the roundings of what is left, and by about 2^-46 of its terms for those of the low parts.
 template <class P>
 struct GradientFloatPairs {
   P center, projection, projection_low, rest, rest_low, scale;
 
   /// dx of packs of x and dy.
   BATCHNORM_ALWAYS_INLINE P apply(const P& x, const P& dy) const {
-    const P d = x - center;
+    const P d = x - center, d_low = x - (d + center);
     // Not d * projection, of which GCC would make part of the next operation.
     const P product = fused_mul_add(d, projection, P::all(0));
     const P high = rest - product;
     const P subtracted = high - rest;
     const P low = (rest - (high - subtracted)) - (product + subtracted);
-    const P low_products = fused_sub_mul(fused_sub_mul(product, d, projection), d, projection_low);
+    const P low_products =
+        fused_sub_mul(fused_sub_mul(fused_sub_mul(product, d, projection), d, projection_low), d_low, projection);
     return ((dy + high) + (low + (low_products + rest_low))) * scale;
   }
 
@@ -122,21 +123,28 @@ bool set_float_pairs(double mean, double mean_residual, double scale, double shi
   return true;
 }
 
-/// Sets the coefficients of ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale for x of type T, whose
-/// standard deviation is 1 / inv_std; of which an inv_std of 0 tells nothing. False as above.
+/// Sets the coefficients of ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale for x of type T whose
+/// standard deviation is 1 / inv_std. False as above, and where inv_std is 0, which tells nothing of x.
 template <class T>
 bool set_float_pairs(double mean_dy, double mean, double mean_residual, double projection, double scale, double inv_std,
                      GradientFloatPairs<Pack<float, 1>>& result) {
-  constexpr double least = 0x1p-60, most = 0x1p60, farthest = 0x1p100;
-  const auto fits = [=](double factor) {
-    return factor == 0 || (std::abs(factor) >= least && std::abs(factor) <= most);
+  constexpr double farthest = 0x1p100;
+  const auto fits = [](double value, double range) {
+    const double size = std::abs(value);
+    return value == 0 || (size >= 1 / range && size <= range);
   };
-  // x itself has so few digits that nothing is lost of it, while x - center is inexact for an x far smaller than the
-  // center. Far from 0 there is no such x, and the digits of x * projection would cancel.
+  // x itself has so few digits that nothing is lost of it; but far from 0 the digits of x * projection would cancel.
   const bool far_from_0 = std::abs(mean) * inv_std > 16;
   const float center = far_from_0 ? rounded_to_digits<T>(static_cast<float>(mean)) : 0;
   const double rest = ((mean - static_cast<double>(center)) + mean_residual) * projection - mean_dy;
-  if (!(fits(projection) && fits(scale) && std::abs(rest) <= farthest)) return false;
+  if (!(fits(scale, 0x1p60) && fits(projection, farthest) && std::abs(mean) <= farthest && std::abs(rest) <= farthest))
+    return false;
+  if (projection != 0 && !(inv_std > 0)) return false;
+  // A bfloat16 can be as large or small as a float: so can x * projection, and dy, of which that is a part.
+  constexpr double room = 0x1p90;
+  if (std::is_same_v<T, Eigen::bfloat16> &&
+      !(fits(rest, room) && (projection == 0 || fits(projection / inv_std, room))))
+    return false;
   const float high = truncated(projection), rest_high = truncated(rest);
   result = {{{center}},
             {{high}},

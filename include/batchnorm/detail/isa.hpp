@@ -66,7 +66,7 @@ __attribute__((target("avx2,fma,f16c"))) BATCHNORM_NOINLINE void run_avx2(const 
 #endif
 
 // What the unit itself is compiled for.
-#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__F16C__)
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__F16C__)
 inline constexpr int baseline_bytes = 64;
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 inline constexpr int baseline_bytes = 32;
