@@ -126,7 +126,13 @@ constexpr bool check_gradient_type() {
 
 // Eigen's Sizes<...> is indexed by a signed number, its DSizes by an unsigned one.
 template <class Dimensions>
-using dimension_index = std::conditional_t<std::is_empty_v<plain<Dimensions>>, std::ptrdiff_t, std::size_t>;
+struct dimension_index {
+  using type = std::size_t;
+};
+template <std::ptrdiff_t... sizes>
+struct dimension_index<Eigen::Sizes<sizes...>> {
+  using type = std::ptrdiff_t;
+};
 
 template <int Dims>
 using Shape = std::array<Index, static_cast<std::size_t>(Dims)>;
@@ -134,9 +140,10 @@ using Shape = std::array<Index, static_cast<std::size_t>(Dims)>;
 template <class X>
 Shape<rank_of<X>> shape_of(const X& x) {
   const auto& dimensions = x.dimensions();
+  using DimensionIndex = typename dimension_index<plain<decltype(dimensions)>>::type;
   Shape<rank_of<X>> shape{};
   for (std::size_t i = 0; i < shape.size(); ++i) {
-    shape[i] = static_cast<Index>(dimensions[static_cast<dimension_index<decltype(dimensions)>>(i)]);
+    shape[i] = static_cast<Index>(dimensions[static_cast<DimensionIndex>(i)]);
   }
   return shape;
 }
