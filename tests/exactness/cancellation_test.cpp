@@ -8,6 +8,8 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <utility>
+#include <vector>
 
 #include "../catch.hpp"
 #include "measure.hpp"
@@ -234,6 +236,106 @@ TEST_CASE("bfloat16 gradients are the exact ones within 0.501 ulp at both ends o
         errors(Scalar::bfloat16, together, regime, run(Scalar::bfloat16, tile(regime, together.set.channels)));
     INFO(regime.name << ", together: " << found);
     CHECK(found.dx <= 0.501);
+  }
+}
+
+TEST_CASE("bfloat16 gradients are the exact ones within 0.501 ulp all over the range") {
+  Numbers numbers;
+  for (int c = 0; c < 60; ++c) {
+    exact::Channel channel;
+    channel.epsilon = 0;
+    const double x_size = numbers.size(-120, 120), scale = numbers.size(-59, 59), mean = numbers.uniform(-2, 2);
+    const double weight = scale * x_size;
+    if (!(weight > 0x1p-120 && weight < 0x1p120)) continue;
+    channel.weight = rounded(Scalar::float32, weight);
+    const double dy_size = std::clamp(numbers.size(-120, 118), 0x1p-110 / scale, 0x1p110 / scale);
+    const double offset = numbers.sign() * numbers.size(-12, 4), slope = numbers.sign() * numbers.size(-20, 2);
+    for (int k = 0; k < 200; ++k) {
+      const double deviation = numbers.uniform(-1.7, 1.7);
+      channel.x.push_back(rounded(Scalar::bfloat16, x_size * (mean + deviation)));
+      const double noise = c % 2 == 0 ? numbers.uniform(-1, 1) : 0;
+      channel.dy.push_back(rounded(Scalar::bfloat16, dy_size * (offset + slope * deviation + noise)));
+    }
+    DataSet set;  // of its own: a channel for which floats do has none beside it for which they do not
+    set.name = "all over the range";
+    set.channels = {channel, channel};
+    const Solved solved(std::move(set));
+    for (const Regime& regime : {Regime{"rows", 4, 2, 50}, Regime{"columns", 200, 2, 1}}) {
+      const Errors found =
+          errors(Scalar::bfloat16, solved, regime, run(Scalar::bfloat16, tile(regime, solved.set.channels)));
+      INFO(regime.name << ", x " << x_size << ", dy " << dy_size << ", scale " << scale << ": " << found);
+      CHECK(found.dx <= 0.501);
+    }
+  }
+}
+
+// Every dx here is as large as its terms, though x is far larger than x less the mean, or far smaller than the mean.
+TEST_CASE("16-bit gradients keep the digits of values next to the mean and next to 0") {
+  Numbers numbers;
+  std::vector<std::pair<Scalar, exact::Channel>> cases;
+  const auto add = [&](Scalar type, double epsilon, double weight, std::vector<double> x, std::vector<double> dy,
+                       double mean, double unit, double gradient) {
+    exact::Channel channel;
+    channel.epsilon = epsilon, channel.weight = rounded(Scalar::float32, weight);
+    while (x.size() < 64) {  // pairs that leave the mean and the mean of dy where they are
+      const double d = unit * (8 + static_cast<double>(numbers.engine() % 24));
+      const double g = rounded(type, gradient * numbers.uniform(-0.3, 1));
+      x.insert(x.end(), {mean + d, mean - d});
+      dy.insert(dy.end(), {g, -g});
+    }
+    channel.x = x, channel.dy = dy;
+    cases.emplace_back(type, channel);
+  };
+  for (int k = 0; k < 20; ++k) {
+    add(Scalar::float16, 1e-5, 1e9, {12, 0x1p-24, 24, 12}, {0, 0, 0, 0}, 12, 0x1p-4, 1);
+    add(Scalar::bfloat16, 1e-5, 1, {12, 0x1p-24, 24, 12}, {0, 0, 0, 0}, 12, 0x1p-4, 1);
+    add(Scalar::bfloat16, 0, 0x1p58, {0x1.8p-60, -0x1.8p-60}, {0, 0}, 0, 0x1p-4, 0x1p-80);
+    const double mean = rounded(Scalar::bfloat16, numbers.uniform(40, 56));
+    add(Scalar::bfloat16, 1e-5, 1, {mean, mean}, {0, 0}, mean, 0.25, 1);
+  }
+  for (const auto& [type, channel] : cases) {
+    const exact::Result exact = exact::solve(channel);
+    for (const Regime& regime : {Regime{"rows", 2, 1, 32}, Regime{"columns", 64, 1, 1}}) {
+      const Outcome outcome = run(type, tile(regime, {channel}));
+      for (std::size_t i = 0; i < channel.x.size(); ++i) {
+        const double dx = static_cast<double>(exact.dx[i]), found = outcome.dx[regime.at(0, static_cast<int>(i))];
+        INFO(name_of(type) << ", " << regime.name << ", x " << channel.x[i] << ", dx " << dx << ", found " << found);
+        if (std::abs(dx) <= largest(type)) CHECK(std::abs(found - dx) <= 0.501 * ulp(type, dx));
+      }
+    }
+  }
+}
+
+// Where floats have not the range for a channel it is computed in double, alone or in one run with its neighbours. dy
+// in the span of 1 and x-hat leaves rounding errors alone, and an infinite one infinities and NaN: both would tell the
+// difference.
+TEST_CASE("no bit of a 16-bit dx depends on what channels lie beside it") {
+  Numbers numbers;
+  for (const Scalar type : {Scalar::float16, Scalar::bfloat16}) {
+    for (int kind = 0; kind < 24; ++kind) {
+      exact::Channel plain, other;
+      other.weight = 1e25;
+      for (auto* channel : {&plain, &other}) {
+        for (int k = 0; k < 600; ++k) {
+          channel->x.push_back(rounded(type, numbers.uniform(-2, 6)));
+          channel->dy.push_back(2 * channel->x.back());
+        }
+      }
+      if (kind > 0) other.weight = 1, other.dy[static_cast<std::size_t>(25 * kind)] = infinity;
+      for (const Regime& regime : {Regime{"rows", 4, 2, 150}, Regime{"columns", 600, 2, 1}}) {
+        const Outcome like = run(type, tile(regime, {other, other}));
+        const Outcome unlike = run(type, tile(regime, {other, plain}));
+        std::int64_t different = 0, not_0 = 0;
+        for (std::int64_t k = 0; k < regime.values_per_channel(); ++k) {
+          const double a = like.dx[regime.at(0, k)], b = unlike.dx[regime.at(0, k)];
+          different += a != b && !(std::isnan(a) && std::isnan(b));
+          not_0 += a != 0;
+        }
+        INFO(name_of(type) << ", " << regime.name << ", " << kind);
+        CHECK(different == 0);
+        CHECK(not_0 > 0);
+      }
+    }
   }
 }
 

@@ -105,7 +105,8 @@ struct ApplyGradients {
                                         terms.projection()[c], terms.scale()[c], terms.inv_std()[c], k);
       all_in_floats = all_in_floats && in_floats[c];
       any_in_floats = any_in_floats || in_floats[c];
-      exact_rest[c] = terms.mean_residual()[c] * terms.projection()[c];
+      const double mean = terms.mean()[c], mean_dy = terms.mean_dy()[c];
+      exact_rest[c] = ((mean - mean) + terms.mean_residual()[c]) * terms.projection()[c] - (mean_dy - mean_dy);
       store(center + c, k.center);
       store(projection + c, k.projection);
       store(projection_low + c, k.projection_low);
@@ -133,7 +134,8 @@ struct ApplyGradients {
             i, GradientFloatPairs<One>{load<One>(center + c), load<One>(projection + c), load<One>(projection_low + c),
                                        load<One>(rest + c), load<One>(rest_low + c), load<One>(scale + c)});
       }
-      // As by_coefficients, of which no bit may differ: what lies beside a channel in a tile depends on the threads.
+      // As by_coefficients, of which no bit may differ, nor whether Inf or NaN comes out: what lies beside a channel in
+      // a tile depends on the threads.
       using Exact = Pack<double, 1>;
       const Exact k = Exact::all(terms.projection()[c]);
       const Exact centered = load<Exact>(x + i) - Exact::all(terms.mean()[c]);

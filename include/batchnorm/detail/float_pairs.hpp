@@ -1,12 +1,12 @@
-// y = (x - mean) * scale + shift for 16-bit x, and dx, in float but with the digits of double: within 0.501 units in
-// the last place of the exact value, whatever cancels, at half the work.
+// y = (x - mean) * scale + shift for 16-bit x, and dx, in float but with nearly the digits of double: within 0.501
+// units in the last place of the exact value, and 2^-46 of the terms that cancel in it, at half the work.
 //
 // Numbers of so few digits have exact differences in float, and a fused multiplication and addition rounds once, after
 // all cancellation. So with d = x - center, and scale and shift each as the sum of two floats,
 //
 //     y = fma(d, scale, shift) + fma(d, scale_low, shift_low)
 //
-// is off by 2^-24 |y| for the roundings of both and by 2^-48 (|d * scale| + |shift|) for what the low parts lack. A
+// is off by 2^-23 |y| for the roundings of both and by 2^-47 (|d * scale| + |shift|) for what the low parts lack. A
 // half has 11 digits and a bfloat16 has 8.
 
 #ifndef BATCHNORM_DETAIL_FLOAT_PAIRS_HPP
@@ -41,7 +41,7 @@ struct FloatPairs {
 /// The coefficients of some elements of dx = (dy - (x - center) * projection + rest) * scale.
 ///
 /// Three terms cancel here, of which any can be the largest. x - center is the sum of two floats (Dekker 1971), and so
-/// are its product, by a fused operation, and rest less the larger of these (Knuth's TwoSum). So dx is off by 2^-23 of
+/// are its product, by a fused operation, and rest less the larger of these (Knuth's TwoSum). So dx is off by 2^-22 of
 /// itself for the roundings of what is left, and by about 2^-46 of its terms for those of the low parts.
 template <class P>
 struct GradientFloatPairs {
@@ -124,7 +124,7 @@ bool set_float_pairs(double mean, double mean_residual, double scale, double shi
 }
 
 /// Sets the coefficients of ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale for x of type T whose
-/// standard deviation is 1 / inv_std. False as above, and where inv_std is 0, which tells nothing of x.
+/// standard deviation is 1 / inv_std. False as above, and where x counts but inv_std is 0, which tells nothing of it.
 template <class T>
 bool set_float_pairs(double mean_dy, double mean, double mean_residual, double projection, double scale, double inv_std,
                      GradientFloatPairs<Pack<float, 1>>& result) {
@@ -133,17 +133,21 @@ bool set_float_pairs(double mean_dy, double mean, double mean_residual, double p
     const double size = std::abs(value);
     return value == 0 || (size >= 1 / range && size <= range);
   };
-  // x itself has so few digits that nothing is lost of it; but far from 0 the digits of x * projection would cancel.
-  const bool far_from_0 = std::abs(mean) * inv_std > 16;
-  const float center = far_from_0 ? rounded_to_digits<T>(static_cast<float>(mean)) : 0;
+  if (!(fits(scale, 0x1p60) && fits(projection, farthest) && std::abs(mean) <= farthest)) return false;
+  float center = 0;
+  if (projection != 0) {
+    if (!(inv_std >= 1 / farthest && inv_std <= 0x1p126)) return false;
+    // Of x's digits, but no finer than a 2^7th of the deviation: so x - center has 24 digits as far as values of one
+    // channel reach, 2^17 deviations, if x is the larger of the two. If the center is, d_low is what d lacks.
+    const auto coarse = static_cast<float>(0x1.8p16 / inv_std);
+    center = (rounded_to_digits<T>(static_cast<float>(mean)) + coarse) - coarse;
+  }
   const double rest = ((mean - static_cast<double>(center)) + mean_residual) * projection - mean_dy;
-  if (!(fits(scale, 0x1p60) && fits(projection, farthest) && std::abs(mean) <= farthest && std::abs(rest) <= farthest))
-    return false;
-  if (projection != 0 && !(inv_std > 0)) return false;
+  if (!(std::abs(rest) <= farthest)) return false;
   // A bfloat16 can be as large or small as a float: so can x * projection, and dy, of which that is a part.
   constexpr double room = 0x1p90;
-  if (std::is_same_v<T, Eigen::bfloat16> &&
-      !(fits(rest, room) && (projection == 0 || fits(projection / inv_std, room))))
+  if (std::is_same_v<T, Eigen::bfloat16> && projection != 0 &&
+      !(rest != 0 && fits(rest, room) && fits(projection / inv_std, room)))
     return false;
   const float high = truncated(projection), rest_high = truncated(rest);
   result = {{{center}},
