@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 declare -A compilers=(
   [bookworm]="g++-12 clang++-14 clang++-15 clang++-16"
   [trixie]="g++-13 g++-14 clang++-17 clang++-18 clang++-19"
-  [forky]="g++-15 g++-16 clang++-19"
+  [forky]="g++-15 g++-16 clang++-19 clang++-21"
 )
 fresh_machine=../shared/tools/fresh-machine
 
@@ -62,7 +62,7 @@ here() {
   bash cmake/bootstrap.sh test --install-only
   if ((${#all[@]} == 0)); then
     for version in 12 13 14 15 16; do command -v "g++-$version" >/dev/null && all+=("g++-$version"); done
-    for version in 14 15 16 17 18 19; do command -v "clang++-$version" >/dev/null && all+=("clang++-$version"); done
+    for version in 14 15 16 17 18 19 20 21; do command -v "clang++-$version" >/dev/null && all+=("clang++-$version"); done
     ((${#all[@]})) || all=(c++)
   fi
   for compiler in "${all[@]}"; do
