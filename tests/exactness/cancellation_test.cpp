@@ -290,6 +290,7 @@ TEST_CASE("16-bit gradients keep the digits of values next to the mean and next 
     add(Scalar::float16, 1e-5, 1e9, {12, 0x1p-24, 24, 12}, {0, 0, 0, 0}, 12, 0x1p-4, 1);
     add(Scalar::bfloat16, 1e-5, 1, {12, 0x1p-24, 24, 12}, {0, 0, 0, 0}, 12, 0x1p-4, 1);
     add(Scalar::bfloat16, 0, 0x1p58, {0x1.8p-60, -0x1.8p-60}, {0, 0}, 0, 0x1p-4, 0x1p-80);
+    add(Scalar::bfloat16, 0, 0x1p-10, {32, -32, 0x1p-26, 0}, {0, 0, 0, 0}, 0, 0x1p-4, 0x1p127);
     const double mean = rounded(Scalar::bfloat16, numbers.uniform(40, 56));
     add(Scalar::bfloat16, 1e-5, 1, {mean, mean}, {0, 0}, mean, 0.25, 1);
   }

@@ -133,10 +133,10 @@ bool set_float_pairs(double mean_dy, double mean, double mean_residual, double p
     const double size = std::abs(value);
     return value == 0 || (size >= 1 / range && size <= range);
   };
-  if (!(fits(scale, 0x1p60) && fits(projection, farthest) && std::abs(mean) <= farthest)) return false;
+  if (!(fits(scale, 0x1p60) && fits(projection, farthest))) return false;
   float center = 0;
   if (projection != 0) {
-    if (!(inv_std >= 1 / farthest && inv_std <= 0x1p126)) return false;
+    if (!(inv_std >= 1 / farthest)) return false;
     // Of x's digits, but no finer than a 2^7th of the deviation: so x - center has 24 digits as far as values of one
     // channel reach, 2^17 deviations, if x is the larger of the two. If the center is, d_low is what d lacks.
     const auto coarse = static_cast<float>(0x1.8p16 / inv_std);
@@ -145,9 +145,7 @@ bool set_float_pairs(double mean_dy, double mean, double mean_residual, double p
   const double rest = ((mean - static_cast<double>(center)) + mean_residual) * projection - mean_dy;
   if (!(std::abs(rest) <= farthest)) return false;
   // A bfloat16 can be as large or small as a float: so can x * projection, and dy, of which that is a part.
-  constexpr double room = 0x1p90;
-  if (std::is_same_v<T, Eigen::bfloat16> && projection != 0 &&
-      !(rest != 0 && fits(rest, room) && fits(projection / inv_std, room)))
+  if (std::is_same_v<T, Eigen::bfloat16> && projection != 0 && !(rest != 0 && fits(projection / inv_std, 0x1p90)))
     return false;
   const float high = truncated(projection), rest_high = truncated(rest);
   result = {{{center}},
