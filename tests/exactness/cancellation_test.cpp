@@ -313,20 +313,21 @@ TEST_CASE("16-bit gradients keep the digits of values next to the mean and next 
 TEST_CASE("no bit of a 16-bit dx depends on what channels lie beside it") {
   Numbers numbers;
   for (const Scalar type : {Scalar::float16, Scalar::bfloat16}) {
-    for (int kind = 0; kind < 24; ++kind) {
+    std::int64_t not_0 = 0;
+    for (int kind = 0; kind < 30; ++kind) {
       exact::Channel plain, other;
-      other.weight = 1e25;
+      other.weight = 1e25, plain.epsilon = other.epsilon = 0;
       for (auto* channel : {&plain, &other}) {
         for (int k = 0; k < 600; ++k) {
           channel->x.push_back(rounded(type, numbers.uniform(-2, 6)));
           channel->dy.push_back(2 * channel->x.back());
         }
       }
-      if (kind > 0) other.weight = 1, other.dy[static_cast<std::size_t>(25 * kind)] = infinity;
+      if (kind >= 8) other.weight = 1, other.dy[static_cast<std::size_t>(20 * kind)] = infinity;
       for (const Regime& regime : {Regime{"rows", 4, 2, 150}, Regime{"columns", 600, 2, 1}}) {
         const Outcome like = run(type, tile(regime, {other, other}));
         const Outcome unlike = run(type, tile(regime, {other, plain}));
-        std::int64_t different = 0, not_0 = 0;
+        std::int64_t different = 0;
         for (std::int64_t k = 0; k < regime.values_per_channel(); ++k) {
           const double a = like.dx[regime.at(0, k)], b = unlike.dx[regime.at(0, k)];
           different += a != b && !(std::isnan(a) && std::isnan(b));
@@ -334,9 +335,9 @@ TEST_CASE("no bit of a 16-bit dx depends on what channels lie beside it") {
         }
         INFO(name_of(type) << ", " << regime.name << ", " << kind);
         CHECK(different == 0);
-        CHECK(not_0 > 0);
       }
     }
+    CHECK(not_0 > 1000);
   }
 }
 
