@@ -3,7 +3,8 @@
 // About the batch's own mean x - mean adds up to 0, so that what all of dy have in common contributes nothing; but it
 // leaves errors, by as much as the mean is off, and by the rounding of larger products. So where the mean is the
 // batch's own, sum(x - mean) is taken too, which tells how far it is off, and where sums are no wider than the data,
-// the products are of dy less one of its values. (Not of 16-bit numbers, whose means are exact.)
+// the products are of dy less one of its values. (Not of 16-bit numbers, whose means, sums of two doubles, are
+// exact enough.)
 
 #ifndef BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP
 #define BATCHNORM_DETAIL_ACCUMULATE_GRADIENTS_HPP
