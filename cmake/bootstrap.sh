@@ -41,7 +41,7 @@ esac
 # (anything of that name on PATH will do).
 needs=(cmake:cmake make:make g++:c++ libeigen3-dev)
 case $preset in
-  test) needs+=(catch2 libboost-dev pkgconf:pkg-config binutils:objdump python3:python3) ;;
+  test) needs+=(catch2 libboost-dev pkgconf:pkg-config binutils:objdump python3:python3 valgrind:valgrind) ;;
   asan | tsan) needs+=(catch2 libboost-dev) ;;
   bench) needs+=(libbenchmark-dev python3:python3) ;;
   fuzz) needs+=(clang:clang++ libclang-rt-dev libboost-dev) ;;

@@ -21,8 +21,8 @@ struct Layer;
 ///     auto dx2 = bn.backward(x2, dy2);
 ///     auto dx1 = bn.backward(x1, dy1, saved);
 ///
-/// A is the layer's Accumulator. The vectors have one element per channel, which is unspecified before the first
-/// forward and after one of an empty x.
+/// A is the layer's Accumulator. The vectors have one element per channel, which is 0 before the first forward and
+/// unspecified after one of an empty x.
 template <class A, int Dims>
 class SavedStatistics {
  public:
@@ -48,9 +48,10 @@ class SavedStatistics {
   friend struct detail::Layer;
 
   void resize(Eigen::Index channels) {
-    mean_.resize(channels);
-    mean_residual_.resize(channels);
-    inv_std_.resize(channels);
+    for (Vector* vector : {&mean_, &mean_residual_, &inv_std_}) {
+      vector->resize(channels);
+      vector->setZero();
+    }
   }
   // Written to only where the object is not const.
   detail::ChannelStatistics<A> arrays() const {
