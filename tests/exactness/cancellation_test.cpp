@@ -1,6 +1,6 @@
 // The 16-bit types where the terms of y or of dx cancel: they are computed in pairs of floats, whose few digits each
-// must not show in what is left. Inference and the fourth primitive alone, where statistics and coefficients can be
-// whatever a test wants.
+// must not show in what is left. Mostly inference and the fourth primitive alone, where statistics and coefficients can
+// be whatever a test wants; whole layers where the statistics are the point.
 
 #include <batchnorm/batchnorm.hpp>
 
