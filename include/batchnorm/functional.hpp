@@ -144,7 +144,7 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
           result.dy_centered(first + c) = totals.dy_centered.v[0];
         }
       },
-      [](const detail::Tile&, const detail::GradientTerms<A>&, Eigen::Index) {});
+      detail::NoPass());
   return result;
 }
 
@@ -187,7 +187,7 @@ void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel
                             std::copy_n(coefficients.mean_residual.data() + c, channels, terms.mean_residual());
                             std::copy_n(coefficients.projection.data() + c, channels, terms.projection());
                             std::copy_n(coefficients.scale.data() + c, channels, terms.scale());
-                            std::fill_n(terms.inv_std(), channels, AccumulatorOf<X>(0));
+                            std::fill_n(terms.reach(), channels, AccumulatorOf<X>(0));
                           });
 }
 

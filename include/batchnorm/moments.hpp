@@ -96,7 +96,7 @@ class BasicMoments {
             added.set(first + c, {moments.mean.v[0], moments.mean_residual.v[0], moments.M2.v[0]});
           }
         },
-        [](const detail::Tile&, const detail::NormalizeTerms<A>&, Index) {});
+        detail::NoPass());
     return merge(added);
   }
 

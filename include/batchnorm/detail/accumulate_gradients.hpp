@@ -39,7 +39,7 @@ struct AccumulateGradients {
   /// numbers is not asked; sets the sums of the tile's channels. x and dy are the whole tensors.
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, const T* dy, const A* means,
-                                           bool own_means, const ProductSums<A>& result) {
+                                           bool own_means, const Ahead& ahead, const ProductSums<A>& result) {
     using P = Pack<A, lanes<T, A, Bytes>>;
     for (Index c = 0; c < tile.channels(); ++c) {
       result.dy_center()[c] =
@@ -48,7 +48,7 @@ struct AccumulateGradients {
     if (by_columns(view)) {
       sum_by_columns<P>(view, tile, x, dy, means, result);
     } else {
-      sum_by_rows<P>(view, tile, x, dy, means, result);
+      sum_by_rows<P>(view, tile, x, dy, means, ahead, result);
     }
   }
 
@@ -71,7 +71,7 @@ struct AccumulateGradients {
 
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void sum_by_rows(const View& view, const Tile& tile, const T* x, const T* dy,
-                                                  const A* means, const ProductSums<A>& result) {
+                                                  const A* means, const Ahead& next, const ProductSums<A>& result) {
     const Index n = tile.inner_end - tile.inner_begin;
     for (Index begin = tile.channel_begin; begin < tile.channel_end; begin += row_channels) {
       const Index channels = (std::min)(row_channels, tile.channel_end - begin);
@@ -90,7 +90,8 @@ struct AccumulateGradients {
       // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first.
       const bool whole = n == view.inner;
       const Index run = whole ? channels * n : n, step = whole ? view.channels * view.inner : view.inner;
-      const RowAhead ahead{fetch_ahead(view, sizeof(T)), run, step - run};
+      const RowAhead ahead =
+          next.x != 0 ? RowAhead{next.x, run, 0} : RowAhead::along(fetch_ahead(view, sizeof(T)), run, step);
       const Index rows_at_once = std::max<Index>(1, longest / n);
       for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
         const bool last = o + 1 == tile.outer_end || (o + 1 - tile.outer_begin) % rows_at_once == 0;
@@ -98,7 +99,7 @@ struct AccumulateGradients {
           const Index row = (o * view.channels + begin + c) * view.inner + tile.inner_begin;
           for (Index i = 0; i < n; i += longest) {
             add_row(x + row + i, dy + row + i, (std::min)(longest, n - i), means[begin + c], sums.dy_center()[c],
-                    rows[c], ahead.after(whole ? c * n + i : i));
+                    rows[c], ahead.after(whole ? c * n + i : i), next.x == 0);
             if (last || n > longest) finish(c);
           }
         }
@@ -109,7 +110,7 @@ struct AccumulateGradients {
   // What is read before x and dy, where n is less than P::size, is of the same row.
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void add_row(const T* x, const T* dy, Index n, const A& mean, const A& dy_center,
-                                              RowSums<P>& sums, const RowAhead& ahead) {
+                                              RowSums<P>& sums, const RowAhead& ahead, bool fetches_dy) {
     const P m = P::all(mean), k = P::all(dy_center);
     const Wide<P> wide_m{m, m}, wide_k{k, k};
     Wide<P> total = sums.dy, products = sums.products, total_x = sums.x;
@@ -118,7 +119,7 @@ struct AccumulateGradients {
       const Wide<P> d = load_wide<P>(x + i) - wide_m;
       Wide<P> g = load_wide<P>(dy + i);
       ahead.after(i).fetch(x + i);
-      ahead.after(i).fetch(dy + i);
+      if (fetches_dy) ahead.after(i).fetch(dy + i);
       total = total + g;
       if constexpr (is_centered<T, A>) g = g - wide_k;
       products = mul_add(g, d, products);

@@ -39,11 +39,10 @@ struct AccumulateMoments {
  private:
   // The channels walked together by rows: their sums stay in the first-level cache.
   static constexpr Index row_channels = 64;
-  // Additions to one S, after which it is added to an A.
-  static constexpr Index additions = 16;
-  // Rows walked side by side by columns: fewer where a cache line takes two packs, for it to stay until the second.
-  template <class P, class T>
-  static constexpr Index column_rows = P::size * sizeof(T) >= 64 ? additions : 8;
+  // Additions to one S, after which it is added to an A: few where those of a float must keep its digits.
+  static constexpr Index additions = std::is_same_v<S, double> ? 128 : 16;
+  // Rows walked side by side by columns, which stay in the first-level cache until their lines are used up.
+  static constexpr Index column_rows = 16;
 
   // The mean of four of a channel's values, spread over all of it, in P's numbers: the same for all of its tiles.
   template <class P, class T, class A>
@@ -147,7 +146,7 @@ struct AccumulateMoments {
     const Index rows_at_once = std::max<Index>(1, longest / (n + 2 * P::size));
     // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first.
     const Index inner = view.inner, stride = view.channels * inner, run = n == inner ? channels * n : n;
-    const RowAhead ahead{fetch_ahead(view, sizeof(T)), run, n == inner ? stride - run : inner - n};
+    const RowAhead ahead = RowAhead::along(fetch_ahead(view, sizeof(T)), run, n == inner ? stride : inner);
     for (Index r = 0; r < rows; r += rows_at_once) {
       const Index end = (std::min)(rows, r + rows_at_once);
       for (Index c = 0; c < channels; ++c) {
@@ -231,12 +230,18 @@ struct AccumulateMoments {
     const Wide<P> centers{center, center};
     Wide<P> sum = total, squares = total_squares;
     Index i = 0;
-    for (; i + Wide<P>::size <= n; i += Wide<P>::size) {
-      const Wide<P> d = load_wide<P>(x + i) - centers;
-      ahead.after(i).fetch(x + i);
+    constexpr Index line = std::max<Index>(Wide<P>::size, 64 / static_cast<Index>(sizeof(T)));  // fetched once
+    const auto add = [&](Index at) BATCHNORM_INLINE_LAMBDA {
+      const Wide<P> d = load_wide<P>(x + at) - centers;
       sum = sum + d;
       squares = mul_add(d, d, squares);
+    };
+    for (; i + line <= n; i += line) {
+      ahead.after(i).fetch(x + i);
+      BATCHNORM_UNROLL
+      for (Index k = 0; k < line; k += Wide<P>::size) add(i + k);
     }
+    for (; i + Wide<P>::size <= n; i += Wide<P>::size) add(i);
     if (i + P::size <= n) {
       const P d = load<P>(x + i) - center;
       sum.a = sum.a + d;
@@ -289,54 +294,73 @@ struct AccumulateMoments {
     });
   }
 
+  // Tells add_columns how many packs to treat side by side.
+  template <class P, int Count>
+  struct Packs {
+    using Pack = P;
+    static constexpr int count = Count;
+  };
+
   // The columns of [begin, end).
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void sum_columns(const View& view, const Columns& columns, const T* x, Index begin,
                                                   Index end, const typename P::Scalar* centers, A* sums, A* squares) {
     constexpr Index N = P::size;
+    // A cache line's, for each to be fetched once, but no more than there are registers for their sums.
+    constexpr int packs_a_line = std::clamp<int>(64 / static_cast<int>(P::size * sizeof(T)), 1, 4);
     const Index ahead = columns.ahead(view, sizeof(T));
     std::fill(sums + begin, sums + end, A(0));
     std::fill(squares + begin, squares + end, A(0));
     for (Index r = 0;;) {
       const bool is_rest = r >= columns.rows;
-      const Index rows = is_rest ? 1 : (std::min)(column_rows<P, T>, columns.rows - r);
+      const Index rows = is_rest ? 1 : (std::min)(column_rows, columns.rows - r);
       const Index width = is_rest ? (std::min)(columns.rest, end) : end;
       const T* const from = x + columns.begin + r * columns.stride;
       Index j = begin;
-      for (; j + N <= width; j += N) {
-        add_column<P>(from + j, rows, columns.stride, 0, ahead, centers + j, sums + j, squares + j);
+      const auto add = [&](auto packs, Index first, Index skip) BATCHNORM_INLINE_LAMBDA {
+        using Q = typename decltype(packs)::Pack;
+        add_columns<Q, decltype(packs)::count>(from + first, rows, columns.stride, skip, ahead, centers + first,
+                                               sums + first, squares + first);
+      };
+      for (; j + packs_a_line * N <= width; j += packs_a_line * N) add(Packs<P, packs_a_line>(), j, 0);
+      if constexpr (packs_a_line > 1) {
+        for (; j + N <= width; j += N) add(Packs<P, 1>(), j, 0);
       }
       if (j < width && width - begin >= N) {
-        const Index last = width - N;
-        add_column<P>(from + last, rows, columns.stride, j - last, ahead, centers + last, sums + last, squares + last);
+        add(Packs<P, 1>(), width - N, j - (width - N));
       } else {
-        for (; j < width; ++j) {
-          add_column<Pack<typename P::Scalar, 1>>(from + j, rows, columns.stride, 0, ahead, centers + j, sums + j,
-                                                  squares + j);
-        }
+        for (; j < width; ++j) add(Packs<Pack<typename P::Scalar, 1>, 1>(), j, 0);
       }
       if (is_rest) return;
       r += rows;
     }
   }
 
-  // Adds some rows of the columns in one pack, less the first `skip` of them.
-  template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_column(const T* x, Index rows, Index stride, Index skip, Index ahead,
-                                                 const typename P::Scalar* centers, A* sums, A* squares) {
-    const P center = load<P>(centers);
-    P sum = zero<P>(), square = sum;
-    if (ahead != 0) {
-      for (Index r = 0; r < rows; ++r) detail::prefetch(x + r * stride + ahead);
+  // Adds some rows of the columns in K neighbouring packs, less the first `skip` of each.
+  template <class P, int K, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_columns(const T* x, Index rows, Index stride, Index skip, Index ahead,
+                                                  const typename P::Scalar* centers, A* sums, A* squares) {
+    P center[K], sum[K], square[K];
+    BATCHNORM_UNROLL
+    for (int k = 0; k < K; ++k) {
+      center[k] = load<P>(centers + k * P::size);
+      sum[k] = square[k] = zero<P>();
     }
     for (Index r = 0; r < rows; ++r, x += stride) {
-      P d = load<P>(x) - center;
-      if (skip != 0) d = blend(zero<P>(), d, skip);
-      sum = sum + d;
-      square = mul_add(d, d, square);
+      if (ahead != 0) detail::prefetch(x + ahead);
+      BATCHNORM_UNROLL
+      for (int k = 0; k < K; ++k) {
+        P d = load<P>(x + k * P::size) - center[k];
+        if (skip != 0) d = blend(zero<P>(), d, skip);
+        sum[k] = sum[k] + d;
+        square[k] = mul_add(d, d, square[k]);
+      }
     }
-    add_wider(sums, sum);
-    add_wider(squares, square);
+    BATCHNORM_UNROLL
+    for (int k = 0; k < K; ++k) {
+      add_wider(sums + k * P::size, sum[k]);
+      add_wider(squares + k * P::size, square[k]);
+    }
   }
 };
 

@@ -130,7 +130,8 @@ void set_gradient_terms(Index channels, const ChannelStatistics<A>& s, const Pro
     store(result.mean_residual() + c, load<V>(s.mean_residual() + c));
     store(result.projection() + c, gradients.dy_centered / count * inv_std * inv_std);
     store(result.scale() + c, load_or<V>(weight, c, 1) * inv_std);
-    store(result.inv_std() + c, inv_std);
+    // No value is farther than sqrt(n) standard deviations from the mean of n.
+    store(result.reach() + c, inverse_or_zero(inv_std) * square_root(count));
     store(dweight + c, gradients.dy_centered * inv_std);
     store(dbias + c, gradients.dy);
   });

@@ -14,8 +14,8 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale. Of the x it is told how far they are spread
-/// about the mean, 1 / inv_std, which changes no more than the rounding; an inv_std of 0 tells nothing.
+/// dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale. Of the x it is told how far from the mean
+/// they reach, which changes no more than the rounding; a reach of 0 tells nothing.
 template <class A>
 struct GradientTerms : PerChannel<A, 6> {
   A* mean_dy() const { return this->arrays[0]; }
@@ -23,7 +23,7 @@ struct GradientTerms : PerChannel<A, 6> {
   A* mean_residual() const { return this->arrays[2]; }
   A* projection() const { return this->arrays[3]; }
   A* scale() const { return this->arrays[4]; }
-  A* inv_std() const { return this->arrays[5]; }
+  A* reach() const { return this->arrays[5]; }
 };
 
 struct ApplyGradients {
@@ -77,10 +77,8 @@ struct ApplyGradients {
     }
     const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
       using Q = decltype(k.mean);
-      if (access.ahead != 0) {
-        detail::prefetch(x + i + access.ahead);
-        detail::prefetch(dy + i + access.ahead);
-      }
+      if (access.ahead.x != 0) detail::prefetch(x + i + access.ahead.x);
+      if (access.ahead.dy != 0) detail::prefetch(dy + i + access.ahead.dy);
       const Q centered = load<Q>(x + i) - k.mean, g = load<Q>(dy + i) - k.mean_dy;
       return (sub_mul(g, centered, k.projection) + k.rest) * k.scale;
     };
@@ -96,13 +94,13 @@ struct ApplyGradients {
     using One = Pack<float, 1>;
     const Index channels = tile.channels();
     float center[max_columns], projection[max_columns], projection_low[max_columns];
-    float rest[max_columns], rest_low[max_columns], scale[max_columns];
+    float anchor[max_columns], anchored_rest[max_columns], rest_low[max_columns], scale[max_columns];
     double exact_rest[max_columns];
     bool in_floats[max_columns], all_in_floats = true, any_in_floats = false;
     for (Index c = 0; c < channels; ++c) {
       GradientFloatPairs<One> k{};
       in_floats[c] = set_float_pairs<T>(terms.mean_dy()[c], terms.mean()[c], terms.mean_residual()[c],
-                                        terms.projection()[c], terms.scale()[c], terms.inv_std()[c], k);
+                                        terms.projection()[c], terms.scale()[c], terms.reach()[c], k);
       all_in_floats = all_in_floats && in_floats[c];
       any_in_floats = any_in_floats || in_floats[c];
       const double mean = terms.mean()[c], mean_dy = terms.mean_dy()[c];
@@ -110,21 +108,21 @@ struct ApplyGradients {
       store(center + c, k.center);
       store(projection + c, k.projection);
       store(projection_low + c, k.projection_low);
-      store(rest + c, k.rest);
+      store(anchor + c, k.anchor);
+      store(anchored_rest + c, k.anchored_rest);
       store(rest_low + c, k.rest_low);
       store(scale + c, k.scale);
     }
     const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
-      using Q = decltype(k.rest);
-      if (access.ahead != 0) {
-        detail::prefetch(x + i + access.ahead);
-        detail::prefetch(dy + i + access.ahead);
-      }
+      using Q = decltype(k.center);
+      if (access.ahead.x != 0) detail::prefetch(x + i + access.ahead.x);
+      if (access.ahead.dy != 0) detail::prefetch(dy + i + access.ahead.dy);
       return k.apply(load<Q>(x + i), load<Q>(dy + i));
     };
     if (all_in_floats) {
       transform<GradientFloatPairs, P>(view, tile, dx, access.streams,
-                                       {center, projection, projection_low, rest, rest_low, scale}, result);
+                                       {center, projection, projection_low, anchor, anchored_rest, rest_low, scale},
+                                       result);
       return;
     }
     if (!any_in_floats) return by_coefficients<Bytes>(view, tile, terms, x, dy, dx, access);
@@ -132,7 +130,8 @@ struct ApplyGradients {
       if (in_floats[c]) {
         return result(
             i, GradientFloatPairs<One>{load<One>(center + c), load<One>(projection + c), load<One>(projection_low + c),
-                                       load<One>(rest + c), load<One>(rest_low + c), load<One>(scale + c)});
+                                       load<One>(anchor + c), load<One>(anchored_rest + c), load<One>(rest_low + c),
+                                       load<One>(scale + c)});
       }
       // As by_coefficients, of which no bit may differ, nor whether Inf or NaN comes out: what lies beside a channel in
       // a tile depends on the threads.

@@ -55,6 +55,13 @@ struct Columns {
 struct RowAhead {
   Index distance, left, jump;
 
+  /// What comes `distance` elements later in a walk through runs of `run` elements that begin `step` apart, or, if that
+  /// is more than a run, whole runs later.
+  static RowAhead along(Index distance, Index run, Index step) {
+    if (distance < run) return {distance, run, step - run};
+    return {ceil_div(distance, run) * step, run, 0};
+  }
+
   template <class T>
   BATCHNORM_ALWAYS_INLINE void fetch(const T* x) const {
     if (distance != 0) detail::prefetch(x + distance + (distance < left ? 0 : jump));

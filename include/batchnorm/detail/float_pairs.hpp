@@ -1,5 +1,5 @@
 // y = (x - mean) * scale + shift for 16-bit x, and dx, in float but with nearly the digits of double: within 0.501
-// units in the last place of the exact value, and 2^-46 of the terms that cancel in it, at half the work.
+// units in the last place of the exact value, and 2^-45 of the terms that cancel in it, at half the work.
 //
 // Numbers of so few digits have exact differences in float, and a fused multiplication and addition rounds once, after
 // all cancellation. So with d = x - center, and scale and shift each as the sum of two floats,
@@ -12,6 +12,7 @@
 #ifndef BATCHNORM_DETAIL_FLOAT_PAIRS_HPP
 #define BATCHNORM_DETAIL_FLOAT_PAIRS_HPP
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -40,24 +41,23 @@ struct FloatPairs {
 
 /// The coefficients of some elements of dx = (dy - (x - center) * projection + rest) * scale.
 ///
-/// Three terms cancel here, of which any can be the largest. x - center is the sum of two floats (Dekker 1971), and so
-/// are its product, by a fused operation, and rest less the larger of these (Knuth's TwoSum). So dx is off by 2^-22 of
-/// itself for the roundings of what is left, and by about 2^-46 of its terms for those of the low parts.
+/// Three terms cancel here, of which any can be the largest. x - center is the sum of two floats (Dekker 1971). Added
+/// to an anchor, a number so large that rest - d * projection changes no exponent of it, that is cut at the anchor's
+/// last digit: what is above has exact differences, and what is below follows by a fused operation. So dx is off by
+/// 2^-22 of itself for the roundings of what is left, and by 2^-24 of what is below, which is 2^-45 of the largest that
+/// rest and (x - center) * projection can be.
 template <class P>
 struct GradientFloatPairs {
-  P center, projection, projection_low, rest, rest_low, scale;
+  P center, projection, projection_low, anchor, anchored_rest, rest_low, scale;
 
   /// dx of packs of x and dy.
   BATCHNORM_ALWAYS_INLINE P apply(const P& x, const P& dy) const {
     const P d = x - center, d_low = x - (d + center);
-    // Not d * projection, of which GCC would make part of the next operation.
-    const P product = fused_mul_add(d, projection, P::all(0));
-    const P high = rest - product;
-    const P subtracted = high - rest;
-    const P low = (rest - (high - subtracted)) - (product + subtracted);
-    const P low_products =
-        fused_sub_mul(fused_sub_mul(fused_sub_mul(product, d, projection), d, projection_low), d_low, projection);
-    return ((dy + high) + (low + (low_products + rest_low))) * scale;
+    const P anchored = fused_sub_mul(anchored_rest, d, projection);
+    const P high = anchored - anchor, subtracted = anchored_rest - anchored;
+    const P low = fused_sub_mul(subtracted, d, projection);
+    const P low_products = fused_sub_mul(fused_sub_mul(rest_low, d, projection_low), d_low, projection);
+    return ((dy + high) + (low + low_products)) * scale;
   }
 
   friend BATCHNORM_ALWAYS_INLINE GradientFloatPairs blend(const GradientFloatPairs& a, const GradientFloatPairs& b,
@@ -65,7 +65,8 @@ struct GradientFloatPairs {
     return {blend(a.center, b.center, count),
             blend(a.projection, b.projection, count),
             blend(a.projection_low, b.projection_low, count),
-            blend(a.rest, b.rest, count),
+            blend(a.anchor, b.anchor, count),
+            blend(a.anchored_rest, b.anchored_rest, count),
             blend(a.rest_low, b.rest_low, count),
             blend(a.scale, b.scale, count)};
   }
@@ -123,10 +124,11 @@ bool set_float_pairs(double mean, double mean_residual, double scale, double shi
   return true;
 }
 
-/// Sets the coefficients of ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale for x of type T whose
-/// standard deviation is 1 / inv_std. False as above, and where x counts but inv_std is 0, which tells nothing of it.
+/// Sets the coefficients of ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale for x of type T no
+/// farther than `reach` from the mean. False as above, and where x counts but the reach is 0, which tells nothing of
+/// it.
 template <class T>
-bool set_float_pairs(double mean_dy, double mean, double mean_residual, double projection, double scale, double inv_std,
+bool set_float_pairs(double mean_dy, double mean, double mean_residual, double projection, double scale, double reach,
                      GradientFloatPairs<Pack<float, 1>>& result) {
   constexpr double farthest = 0x1p100;
   const auto fits = [](double value, double range) {
@@ -135,24 +137,32 @@ bool set_float_pairs(double mean_dy, double mean, double mean_residual, double p
   };
   if (!(fits(scale, 0x1p60) && fits(projection, farthest))) return false;
   float center = 0;
+  double largest = 0;  // of (x - center) * projection
   if (projection != 0) {
-    if (!(inv_std >= 1 / farthest)) return false;
-    // Of x's digits, but no finer than a 2^7th of the deviation: so x - center has 24 digits as far as values of one
-    // channel reach, 2^17 deviations, if x is the larger of the two. If the center is, d_low is what d lacks.
-    const auto coarse = static_cast<float>(0x1.8p16 / inv_std);
+    if (!(reach > 0 && reach <= farthest)) return false;
+    // Of x's digits, but no finer than 2^-23 of the reach: so x - center has 24 digits as far as x reaches, if x is the
+    // larger of the two. If the center is, d_low is what d lacks.
+    const auto coarse = static_cast<float>(1.5 * reach);
     center = (rounded_to_digits<T>(static_cast<float>(mean)) + coarse) - coarse;
+    largest = (std::abs(mean - static_cast<double>(center)) + reach) * std::abs(projection);
   }
   const double rest = ((mean - static_cast<double>(center)) + mean_residual) * projection - mean_dy;
-  if (!(std::abs(rest) <= farthest)) return false;
+  largest = largest + std::abs(rest);
+  if (!(largest <= farthest)) return false;
   // A bfloat16 can be as large or small as a float: so can x * projection, and dy, of which that is a part.
-  if (std::is_same_v<T, Eigen::bfloat16> && projection != 0 && !(rest != 0 && fits(projection / inv_std, 0x1p90)))
+  if (std::is_same_v<T, Eigen::bfloat16> && projection != 0 && !(rest != 0 && fits(reach * projection, 0x1p90)))
     return false;
-  const float high = truncated(projection), rest_high = truncated(rest);
+  int exponent;
+  std::frexp(largest, &exponent);
+  const double anchor = std::ldexp(3.0, (std::max)(exponent, -100));
+  const auto anchored_rest = static_cast<float>(anchor + rest);
+  const float high = truncated(projection);
   result = {{{center}},
             {{high}},
             {{static_cast<float>(projection - static_cast<double>(high))}},
-            {{rest_high}},
-            {{static_cast<float>(rest - static_cast<double>(rest_high))}},
+            {{static_cast<float>(anchor)}},
+            {{anchored_rest}},
+            {{static_cast<float>(rest - (static_cast<double>(anchored_rest) - anchor))}},
             {{static_cast<float>(scale)}}};
   return true;
 }

@@ -17,7 +17,8 @@
   LINKAGE template void RUN<Normalize>(const View&, const Tile&, const NormalizeTerms<double>&, const T* const&,     \
                                        T* const&, const Access&);                                                    \
   LINKAGE template void RUN<AccumulateGradients>(const View&, const Tile&, const T* const&, const T* const&,         \
-                                                 const double* const&, const bool&, const ProductSums<double>&);     \
+                                                 const double* const&, const bool&, const Ahead&,                    \
+                                                 const ProductSums<double>&);                                        \
   LINKAGE template void RUN<ApplyGradients>(const View&, const Tile&, const GradientTerms<double>&, const T* const&, \
                                             const T* const&, T* const&, const Access&);
 

@@ -136,7 +136,7 @@ struct Layer {
         [&](Index c, Index count, const MomentSums<A>& sums, const NormalizeTerms<A>& terms) {
           set_normalize_terms(count, statistics_of(c, count, sums), affine(c), terms);
         },
-        [&](const Tile& tile, const NormalizeTerms<A>& terms, Index ahead) {
+        [&](const Tile& tile, const NormalizeTerms<A>& terms, const Ahead& ahead) {
           normalize(view, tile, terms, x, y, ahead);
         });
   }
@@ -174,11 +174,11 @@ struct Layer {
           set_gradient_terms(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
                              affine(c).weight, terms, scratch.dweight.data() + c, scratch.dbias.data() + c);
         },
-        [&](const Tile& tile, const GradientTerms<A>& terms, Index ahead) {
+        [&](const Tile& tile, const GradientTerms<A>& terms, const Ahead& ahead) {
           if (!forward.constant()) return apply_gradients(view, tile, terms, x.data, dy.data, dx.data, ahead);
           TileQuantities<NormalizeTerms<A>> constant;
           set_constant_terms(tile.channel_begin, tile.channels(), constant.all());
-          normalize(view, tile, constant.all(), dy.data, dx.data, ahead);
+          normalize(view, tile, constant.all(), dy.data, dx.data, Ahead{ahead.dy, 0});
         });
     for (Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
     for (Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));

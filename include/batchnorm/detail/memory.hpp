@@ -75,6 +75,14 @@ struct Vectors {
     return {reinterpret_cast<typename Floats::Vector>(words << 16)};
   }
 
+  /// 2 N numbers, those at even places and those at odd ones: fewer operations than in their order.
+  static BATCHNORM_ALWAYS_INLINE void evens_and_odds(const Eigen::bfloat16* from, Floats& evens, Floats& odds) {
+    Words words;
+    std::memcpy(&words, from, sizeof(words));
+    evens.v = reinterpret_cast<typename Floats::Vector>(words << 16);
+    odds.v = reinterpret_cast<typename Floats::Vector>(words & 0xffff0000);
+  }
+
   static BATCHNORM_ALWAYS_INLINE Floats floats(const Eigen::half* from) {
     Floats floats{};
 #if BATCHNORM_X86_ASSEMBLY

@@ -68,7 +68,7 @@ struct Normalize {
     }
     const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
       using Q = decltype(k.mean);
-      if (access.ahead != 0) detail::prefetch(x + i + access.ahead);
+      if (access.ahead.x != 0) detail::prefetch(x + i + access.ahead.x);
       return mul_add(load<Q>(x + i) - k.mean, k.scale, k.shift);
     };
     transform<Coefficients, P>(view, tile, y, access.streams, {mean, scale, shift}, result);
@@ -96,7 +96,7 @@ struct Normalize {
     }
     const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
       using Q = decltype(k.center);
-      if (access.ahead != 0) detail::prefetch(x + i + access.ahead);
+      if (access.ahead.x != 0) detail::prefetch(x + i + access.ahead.x);
       return k.apply(load<Q>(x + i));
     };
     if (all_in_floats) {

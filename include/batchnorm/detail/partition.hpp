@@ -56,6 +56,17 @@ inline Index cut(Index n, Index parts, Index i, Index unit = 1) {
   return (std::min)(n, (units / parts * i + (std::min)(i, units % parts)) * unit);
 }
 
+/// How many elements ahead of what a pass reads is to be fetched into the cache: of x, and of dy where it reads both. 0
+/// is for nothing, or, for a pass that sums, for what its own walk comes to.
+struct Ahead {
+  Index x = 0, dy = 0;
+};
+
+/// What two passes over one block fetch of the next.
+struct NextBlock {
+  Ahead first, second;
+};
+
 /// Cuts a view that is not empty into slices along outer and inner, and into blocks of channels. A tile is one slice of
 /// one block.
 ///
@@ -105,20 +116,21 @@ class Partition {
 
   /// How many elements ahead of a pass that writes to fetch: of a panel of columns, as many rows as make up the
   /// distance.
-  Index ahead() const {
+  Ahead ahead() const {
     const Index ahead = fetch_ahead(view_, static_cast<std::size_t>(element_bytes_));
-    if (ahead == 0 || !by_columns(view_) || blocks_ == 1) return ahead;
-    const Index step = view_.channels * view_.inner;
-    return ceil_div(ahead, ceil_div(step, blocks_)) * step;
+    if (ahead == 0 || !by_columns(view_) || blocks_ == 1) return {ahead, ahead};
+    const Index step = view_.channels * view_.inner, rows = ceil_div(ahead, ceil_div(step, blocks_));
+    return {rows * step, rows * step};
   }
 
-  /// How many elements after a block's the next one's lie, where the cache holds both and they are fetched; else 0.
-  Index next_block() const {
-    const Index channels = cut(view_.channels, blocks_, 1, unit_);
-    // 16-bit values of one tensor come faster than they are summed.
-    const Index bytes = channels * view_.values_per_channel() * tensors_ * element_bytes_;
-    const bool waits = tensors_ * element_bytes_ >= 4, fit = bytes <= next_block_bytes;
-    return waits && fit && blocks_ > 1 && ahead() != 0 ? channels * view_.inner : 0;
+  /// As far ahead as the next block lies, where the cache holds both.
+  NextBlock next_block() const {
+    const Index channels = cut(view_.channels, blocks_, 1, unit_), next = channels * view_.inner;
+    const bool fit = channels * view_.values_per_channel() * tensors_ * element_bytes_ <= next_block_bytes;
+    if (!fit || blocks_ == 1 || ahead().x == 0) return {};
+    // 16-bit values are summed so slowly that those of one tensor come meanwhile.
+    if (element_bytes_ > 2) return {{}, {next, next}};
+    return tensors_ == 1 ? NextBlock{} : NextBlock{{next, 0}, {0, next}};
   }
 
   /// One of tiles(), the blocks of a slice one after another.
@@ -126,6 +138,21 @@ class Partition {
     if (tiles() == 1) return {0, view_.outer, 0, view_.channels, 0, view_.inner};  // spares small tensors the divisions
     const Index slice = i / blocks_;
     return tile(slice, i - slice * blocks_);
+  }
+
+  /// How many slices a pass that writes is to take at once: what it prepares for each channel of a tile is for all of
+  /// them, but threads need tiles to share.
+  Index slices_at_once(Index threads) const {
+    return inner_slices_ == 1 ? std::clamp<Index>(outer_slices_ / (4 * threads), 1, 4) : 1;
+  }
+
+  /// A block's slices [begin, end), of one outer step or of whole ones, as one tile.
+  Tile tile(Index begin, Index end, Index block) const {
+    Tile result = tile(begin, block);
+    const Tile last = tile(end - 1, block);
+    result.outer_end = last.outer_end;
+    result.inner_end = last.inner_end;
+    return result;
   }
 
   Tile tile(Index slice, Index block) const {

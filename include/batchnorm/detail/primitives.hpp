@@ -34,7 +34,9 @@ void accumulate_moments(const Device& device, const View& view, const T* x, Work
   const Index threads = usable_threads(device, bytes_of<T>(view));
   two_passes<Sums, Terms>(
       device, threads, Partition::for_sums(view, sizeof(T), 1, threads), view.channels, workspace,
-      [&](const Tile& tile, const Sums& sums) { run_kernel<AccumulateMoments<S>, T>(isa, view, tile, x, sums); },
+      [&](const Tile& tile, const Sums& sums, const Ahead&) {
+        run_kernel<AccumulateMoments<S>, T>(isa, view, tile, x, sums);
+      },
       [](const Sums& total, Index n, const Sums& more, Index k, Index channels) {
         merge_sums(total, n, more, k, channels);
       },
@@ -44,7 +46,7 @@ void accumulate_moments(const Device& device, const View& view, const T* x, Work
 /// Primitive 2 over one tile.
 template <class T>
 void normalize(const View& view, const Tile& tile, const NormalizeTerms<accumulator_t<T>>& terms, const T* x, T* y,
-               Index ahead) {
+               const Ahead& ahead) {
   run_kernel<Normalize, T>(best_isa(), view, tile, terms, x, y, Access{should_stream<T>(view, x == y), ahead});
 }
 
@@ -71,8 +73,8 @@ void accumulate_gradients(const Device& device, const View& view, const T* x, co
   const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
   two_passes<Sums, Terms>(
       device, threads, Partition::for_sums(view, sizeof(T), 2, threads), view.channels, workspace,
-      [&](const Tile& tile, const Sums& sums) {
-        run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, own_means, sums);
+      [&](const Tile& tile, const Sums& sums, const Ahead& ahead) {
+        run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, own_means, ahead, sums);
       },
       [](const Sums& total, Index, const Sums& more, Index, Index channels) { merge_sums(total, more, channels); },
       between, second);
@@ -81,7 +83,7 @@ void accumulate_gradients(const Device& device, const View& view, const T* x, co
 /// Primitive 4 over one tile.
 template <class T>
 void apply_gradients(const View& view, const Tile& tile, const GradientTerms<accumulator_t<T>>& terms, const T* x,
-                     const T* dy, T* dx, Index ahead) {
+                     const T* dy, T* dx, const Ahead& ahead) {
   const Access access{should_stream<T>(view, dx == x || dx == dy), ahead};
   run_kernel<ApplyGradients, T>(best_isa(), view, tile, terms, x, dy, dx, access);
 }

@@ -5,15 +5,15 @@
 #define BATCHNORM_DETAIL_STREAM_HPP
 
 #include "batchnorm/detail/memory.hpp"
+#include "batchnorm/detail/partition.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// How a pass that writes treats memory: whether what it writes goes past the cache, and how many elements ahead of
-/// what it reads is to be fetched into the cache.
+/// How a pass that writes treats memory: whether what it writes goes past the cache, and what it fetches into it.
 struct Access {
   bool streams;
-  Index ahead;
+  Ahead ahead;
 };
 
 /// Stores a pack to an address that is a multiple of its size.

@@ -96,7 +96,12 @@ BATCHNORM_ALWAYS_INLINE void transform_channels(T* y, Index begin, Index n, Inde
 
   Index i = begin + head;
   for (Index next = begin + n;; next += n) {
-    for (; i + N <= next; i += N) put(y + i, streamed, f(i, k));
+    const auto now = k;
+    if (streamed) {
+      for (; i + N <= next; i += N) stream(y + i, f(i, now));
+    } else {
+      for (; i + N <= next; i += N) store(y + i, f(i, now));
+    }
     if (++channel == channel_end) break;
     const auto next_k = of_channel(channel);
     if (i < next) {

@@ -27,6 +27,14 @@ struct Wide {
 
 template <class P, class T>
 BATCHNORM_ALWAYS_INLINE Wide<P> load_wide(const T* from) {
+#if BATCHNORM_GNU
+  if constexpr (is_register<P> && std::is_same_v<T, Eigen::bfloat16> && std::is_same_v<typename P::Scalar, double>) {
+    using V = Vectors<P::size>;
+    typename V::Floats evens, odds;
+    V::evens_and_odds(from, evens, odds);
+    return {{V::doubles(evens)}, {V::doubles(odds)}};
+  }
+#endif
   return {load<P>(from), load<P>(from + P::size)};
 }
 
