@@ -224,16 +224,18 @@ TEMPLATE_TEST_CASE("one value per channel follows its policy", "", float, double
   for (const auto policy : {SingleValue::skip_update, SingleValue::use_running, SingleValue::allow}) {
     for (const bool row_major : {true, false}) {
       for (const auto variance : {Variance::unbiased, Variance::biased}) {
-        const oracle::Geometry single{{1, 4, 1}, row_major, 1}, several{{2, 4, 3}, row_major, 1};
-        Random random(11);
-        Duel<TestType> duel(single, BatchNormOptions(4).single_value(policy).running_variance(variance));
-        duel.randomize(random);
-        for (const auto& geometry : {single, several, single}) {
-          const auto x = random.tensor<TestType>(geometry), dy = random.vector<TestType>(x.size(), -1, 1);
-          duel.forward(geometry, x);
-          duel.backward(geometry, x, dy);
+        for (const std::int64_t channels : {4, 1}) {  // one value in all, too
+          const oracle::Geometry single{{1, channels, 1}, row_major, 1}, several{{2, channels, 3}, row_major, 1};
+          Random random(11);
+          Duel<TestType> duel(single, BatchNormOptions(channels).single_value(policy).running_variance(variance));
+          duel.randomize(random);
+          for (const auto& geometry : {single, several, single}) {
+            const auto x = random.tensor<TestType>(geometry), dy = random.vector<TestType>(x.size(), -1, 1);
+            duel.forward(geometry, x);
+            duel.backward(geometry, x, dy);
+          }
+          CHECK(duel.complaint() == "");
         }
-        CHECK(duel.complaint() == "");
       }
     }
   }
