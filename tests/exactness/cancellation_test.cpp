@@ -268,6 +268,33 @@ TEST_CASE("bfloat16 gradients are the exact ones within 0.501 ulp all over the r
   }
 }
 
+// There x counts for nothing, and dy less its mean is all of dx: next to nothing where all dy are nearly the same.
+TEST_CASE("bfloat16 gradients of constant channels are the exact ones within 0.501 ulp all over the range") {
+  Numbers numbers;
+  for (int exponent = -126; exponent <= 126; exponent += 6) {
+    DataSet set;
+    set.name = "constant channels";
+    for (int c = 0; c < 100; ++c) {
+      exact::Channel channel;
+      channel.epsilon = 1;
+      channel.weight = std::ldexp(1.0, exponent < 0 ? 50 : -10);
+      channel.x.assign(60, 3);
+      const double dy = rounded(Scalar::bfloat16, std::ldexp(numbers.uniform(1, 1.9), exponent));
+      for (int k = 0; k < 60; ++k) {
+        channel.dy.push_back(dy + static_cast<double>(numbers.engine() % 3) * ulp(Scalar::bfloat16, dy));
+      }
+      set.channels.push_back(channel);
+    }
+    const Solved solved(std::move(set));
+    for (const Regime& regime : {Regime{"rows", 2, 100, 30}, Regime{"columns", 60, 100, 1}}) {
+      const Errors found =
+          errors(Scalar::bfloat16, solved, regime, run(Scalar::bfloat16, tile(regime, solved.set.channels)));
+      INFO(regime.name << ", dy of 2^" << exponent << ": " << found);
+      CHECK(found.dx <= 0.501);
+    }
+  }
+}
+
 // Every dx here is as large as its terms, though x is far larger than x less the mean, or far smaller than the mean.
 TEST_CASE("16-bit gradients keep the digits of values next to the mean and next to 0") {
   Numbers numbers;

@@ -149,8 +149,9 @@ bool set_float_pairs(double mean_dy, double mean, double mean_residual, double p
   const double rest = ((mean - static_cast<double>(center)) + mean_residual) * projection - mean_dy;
   largest = largest + std::abs(rest);
   if (!(largest <= farthest)) return false;
-  // A bfloat16 can be as large or small as a float: so can x * projection, and dy, of which that is a part.
-  if (std::is_same_v<T, Eigen::bfloat16> && projection != 0 && !(rest != 0 && fits(reach * projection, 0x1p90)))
+  // A bfloat16 can be as large or small as a float: so can x * projection, and dy, of which that and rest are parts.
+  if (std::is_same_v<T, Eigen::bfloat16> &&
+      !(projection == 0 ? fits(rest, 0x1p90) : rest != 0 && fits(reach * projection, 0x1p90)))
     return false;
   int exponent;
   std::frexp(largest, &exponent);
