@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Breaks the library on purpose and reports what the tests do not notice.
 
-    python3 tests/mutation/mutate.py                  # fifty mutants, about three quarters of an hour
+    python3 tests/mutation/mutate.py                  # fifty mutants, two at a time: about an hour
     python3 tests/mutation/mutate.py --list           # only show them
     python3 tests/mutation/mutate.py --count 200 --seed 7 --only algebra.hpp
 
@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -120,8 +121,8 @@ def all_sites(only):
 class Checkout:
     """A copy of the project in which mutants are built."""
 
-    def __init__(self, folder, jobs, flags):
-        self.source, self.build, self.jobs = os.path.join(folder, "source"), os.path.join(folder, "build"), str(jobs)
+    def __init__(self, folder, flags):
+        self.source, self.build, self.jobs = os.path.join(folder, "source"), os.path.join(folder, "build"), "1"
         shutil.copytree(ROOT, self.source, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git", "build*"))
         self.run(["cmake", "-S", self.source, "-B", self.build, "-DCMAKE_BUILD_TYPE=Release",
                   "-DCMAKE_CXX_FLAGS_RELEASE=" + flags, "-DBATCHNORM_BUILD_TESTS=ON", "-DBATCHNORM_BUILD_EXAMPLES=OFF",
@@ -143,6 +144,20 @@ class Checkout:
 
     def compile(self, targets):
         return self.run(["cmake", "--build", self.build, "-j", self.jobs, "--target"] + targets)
+
+    def judge_mutant(self, path, number, text):
+        """The verdict on one line replaced, and what it was."""
+        target = os.path.join(self.source, path)
+        with open(target) as f:
+            original = f.read()
+        lines = original.split("\n")
+        before, lines[number] = lines[number], text
+        with open(target, "w") as f:
+            f.write("\n".join(lines))
+        verdict = self.judge()
+        with open(target, "w") as f:
+            f.write(original)
+        return verdict, before
 
     def judge(self):
         """None if the tests pass, "" if they do not compile, else what noticed."""
@@ -189,7 +204,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="a regular expression for the paths to change")
     parser.add_argument("--allowed", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--flags", default="-O1", help="of the compiler")
     parser.add_argument("--list", action="store_true", help="show the mutants and stop")
     options = parser.parse_args()
@@ -211,37 +226,45 @@ def main():
             print("%s:%d (%s): %s" % (path, number + 1, kind, text.strip()))
         return
 
-    caught, unnoticed, stillborn = 0, [], 0
+    caught, unnoticed, stillborn, begun = 0, [], 0, 0
+    lock = threading.Lock()
+
+    def work(checkout):
+        nonlocal caught, stillborn, begun
+        while True:
+            with lock:
+                if begun == options.count or not queue:
+                    return
+                begun += 1
+                path, kind, number, text = queue.pop(0)
+            start = time.time()
+            verdict, before = checkout.judge_mutant(path, number, text)
+            with lock:
+                if verdict == "":
+                    stillborn += 1
+                    begun -= 1
+                    continue
+                if verdict is None:
+                    unnoticed.append((path, number, before, text))
+                else:
+                    caught += 1
+                print("%2d. %s:%d (%s)\n    - %s\n    + %s\n    %s (%.0f s)" %
+                      (caught + len(unnoticed), path, number + 1, kind, before.strip(), text.strip(),
+                       "UNNOTICED" if verdict is None else "caught by " + verdict, time.time() - start), flush=True)
+
     with tempfile.TemporaryDirectory(prefix="batchnorm-mutants-") as folder:
-        checkout = Checkout(folder, options.jobs, options.flags)
+        checkouts = [Checkout(os.path.join(folder, str(i)), options.flags) for i in range(options.jobs)]
         print("unchanged: building and running the tests", flush=True)
-        verdict = checkout.judge()
+        checkouts[0].jobs = str(options.jobs)
+        verdict = checkouts[0].judge()
         if verdict is not None:
             sys.exit("the tests fail without any change: " + (verdict or "they do not compile"))
-        for path, kind, number, text in queue:
-            if caught + len(unnoticed) == options.count:
-                break
-            target = os.path.join(checkout.source, path)
-            with open(target) as f:
-                original = f.read()
-            lines = original.split("\n")
-            before, lines[number] = lines[number], text
-            with open(target, "w") as f:
-                f.write("\n".join(lines))
-            began = time.time()
-            verdict = checkout.judge()
-            with open(target, "w") as f:
-                f.write(original)
-            if verdict == "":
-                stillborn += 1
-                continue
-            if verdict is None:
-                unnoticed.append((path, number, before, text))
-            else:
-                caught += 1
-            print("%2d. %s:%d (%s)\n    - %s\n    + %s\n    %s (%.0f s)" %
-                  (caught + len(unnoticed), path, number + 1, kind, before.strip(), text.strip(),
-                   "UNNOTICED" if verdict is None else "caught by " + verdict, time.time() - began), flush=True)
+        checkouts[0].jobs = "1"
+        workers = [threading.Thread(target=work, args=(checkout,)) for checkout in checkouts]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
     print("\n%d of %d caught, %d unnoticed (%d more did not compile)" %
           (caught, caught + len(unnoticed), len(unnoticed), stillborn))
     for path, number, before, text in unnoticed:
