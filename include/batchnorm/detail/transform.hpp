@@ -96,7 +96,7 @@ BATCHNORM_ALWAYS_INLINE void transform_channels(T* y, Index begin, Index n, Inde
 
   Index i = begin + head;
   for (Index next = begin + n;; next += n) {
-    const auto now = k;
+    const auto now = k;  // which nothing changes, and so stays in registers
     if (streamed) {
       for (; i + N <= next; i += N) stream(y + i, f(i, now));
     } else {
