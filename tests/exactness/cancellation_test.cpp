@@ -380,6 +380,28 @@ TEST_CASE("coefficients of the caller's own give an exact bfloat16 dx for any x"
   for (int i = 0; i < 32; ++i) CHECK(static_cast<float>(dx(i, 0)) == 2.5f);
 }
 
+// Nothing cancels there, but products with values of x so small are no float's. They come where those before them have
+// added up to 0, so that sums in double keep them.
+TEST_CASE("bfloat16 gradients keep the digits of values far smaller than the deviation") {
+  exact::Channel channel;
+  channel.epsilon = 0, channel.weight = 0x1p56;
+  for (int k = 0; k < 256; ++k) {
+    const bool small = k >= 128 && k % 64 >= 48;
+    channel.x.push_back(!small ? (k / 64 % 2 == 0 ? 1 : -1) : k < 192 ? 0 : (1 + (k % 37) / 64.0) * 0x1p-80);
+    channel.dy.push_back(small ? 0 : 0x1.4p-90 * channel.x.back());
+  }
+  const exact::Result exact = exact::solve(channel);
+  for (const Regime& regime : {Regime{"rows", 4, 1, 64}, Regime{"columns", 256, 1, 1}}) {
+    const Outcome outcome = run(Scalar::bfloat16, tile(regime, {channel}));
+    for (std::size_t i = 0; i < channel.x.size(); ++i) {
+      const double dx = static_cast<double>(exact.dx[i]), found = outcome.dx[regime.at(0, static_cast<int>(i))];
+      if (std::abs(channel.x[i]) == 1) continue;  // there all but 2^-90 cancels
+      INFO(regime.name << ", x " << channel.x[i] << ", dx " << dx << ", found " << found);
+      CHECK(std::abs(found - dx) <= 0.501 * ulp(Scalar::bfloat16, dx));
+    }
+  }
+}
+
 TEST_CASE("16-bit infinities stay infinite, beside channels that floats cannot hold too") {
   for (const Scalar type : {Scalar::float16, Scalar::bfloat16}) {
     for (const double last_weight : {1.0, 1e30}) {

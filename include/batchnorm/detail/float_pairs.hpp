@@ -44,7 +44,7 @@ struct FloatPairs {
 /// Three terms cancel here, of which any can be the largest. x - center is the sum of two floats (Dekker 1971). Added
 /// to an anchor, a number so large that rest - d * projection changes no exponent of it, that is cut at the anchor's
 /// last digit: what is above has exact differences, and what is below follows by a fused operation. So dx is off by
-/// 2^-22 of itself for the roundings of what is left, and by 2^-24 of what is below, which is 2^-45 of the largest that
+/// 2^-22 of itself for the roundings of what is left, and by 2^-24 of what is below, about 2^-45 of the largest that
 /// rest and (x - center) * projection can be.
 template <class P>
 struct GradientFloatPairs {
@@ -151,7 +151,7 @@ bool set_float_pairs(double mean_dy, double mean, double mean_residual, double p
   if (!(largest <= farthest)) return false;
   // A bfloat16 can be as large or small as a float: so can x * projection, and dy, of which that and rest are parts.
   if (std::is_same_v<T, Eigen::bfloat16> &&
-      !(projection == 0 ? fits(rest, 0x1p90) : rest != 0 && fits(reach * projection, 0x1p90)))
+      !(fits(rest, 0x1p90) && (projection == 0 || (rest != 0 && fits(reach * projection, 0x1p90)))))
     return false;
   int exponent;
   std::frexp(largest, &exponent);
