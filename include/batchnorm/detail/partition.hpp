@@ -166,6 +166,11 @@ class Partition {
   // Values of one channel (by rows) or of all (by columns) in a slice: enough that what is done once a slice costs
   // little, few enough for threads to share the work of a tensor with few channels.
   static constexpr Index slice_values = Index(1) << 15;
+  // Rows that are summed by columns before their sums are merged with others', which takes as long as summing up a
+  // good thirty rows.
+  static constexpr Index least_rows = 256;
+  // Slices of columns enough for any number of threads.
+  static constexpr Index most_slices = 64;
   // What a pass over one block may read and still leave in a second-level cache for the next pass.
   static constexpr Index cached_bytes = Index(1) << 20;
   // Likewise with the next block beside it.
@@ -196,7 +201,7 @@ class Partition {
 
   void cut_columns_for_sums(Index bytes, Index threads) {
     const Index step = view_.channels * view_.inner;  // elements of one outer step
-    const Index outer_a_slice = std::max<Index>(256, slice_values / step);
+    const Index outer_a_slice = (std::max)({least_rows, slice_values / step, view_.outer / most_slices});
     outer_slices_ = ceil_div(view_.outer, outer_a_slice);
 
     const Index unit = block_unit(bytes);
