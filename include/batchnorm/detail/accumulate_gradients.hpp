@@ -11,7 +11,6 @@
 
 #include "batchnorm/detail/columns.hpp"
 #include "batchnorm/detail/per_channel.hpp"
-#include "batchnorm/detail/wide.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {

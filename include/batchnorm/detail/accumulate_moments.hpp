@@ -15,7 +15,6 @@
 #include "batchnorm/detail/columns.hpp"
 #include "batchnorm/detail/isa.hpp"
 #include "batchnorm/detail/moment_sums.hpp"
-#include "batchnorm/detail/wide.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {

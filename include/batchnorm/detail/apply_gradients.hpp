@@ -90,7 +90,7 @@ struct ApplyGradients {
   static BATCHNORM_ALWAYS_INLINE void by_float_pairs(const View& view, const Tile& tile,
                                                      const GradientTerms<double>& terms, const T* x, const T* dy, T* dx,
                                                      Access access) {
-    using P = Pack<float, lanes<T, float, Bytes>>;
+    using P = float_pairs_pack<T, Bytes>;
     using One = Pack<float, 1>;
     const Index channels = tile.channels();
     float center[max_columns], projection[max_columns], projection_low[max_columns];

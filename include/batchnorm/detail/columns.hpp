@@ -71,14 +71,21 @@ struct RowAhead {
 };
 
 /// The runs of memory of a tile that is walked by columns, `stride` apart from `begin` on: each of n elements, whose
-/// columns begin again after `period`.
+/// columns begin again after `period`, one or several widths.
 struct Runs {
   Index begin, count, stride, n, period;
 
-  explicit Runs(const Columns& columns) : begin(columns.begin), stride(columns.stride), period(columns.width) {
+  /// To be walked in packs of `pack`, a power of two.
+  Runs(const Columns& columns, Index pack) : begin(columns.begin), stride(columns.stride), period(columns.width) {
     const bool one_run = columns.stride == columns.width;
     count = one_run ? 1 : columns.rows;
     n = one_run ? columns.rows * columns.width + columns.rest : columns.width;
+    // A long run begins its columns again after whole packs, and not after every few.
+    const Index longest = (std::min)(max_columns, n / 128);
+    Index repeat = pack / (std::min)(pack, period & -period);
+    while (repeat * period < 128) repeat *= 2;
+    while (repeat > 1 && repeat * period > longest) repeat /= 2;
+    period *= repeat;
   }
 
   /// Whether a run goes on from its last column to its first again.

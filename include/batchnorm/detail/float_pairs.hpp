@@ -22,6 +22,12 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
+/// The pack in which 16-bit tensors of T are written by kernels with registers of `Bytes`.
+template <class T, int Bytes>
+using float_pairs_pack =
+    std::conditional_t<std::is_same_v<T, Eigen::bfloat16>, Wide<Pack<float, lanes<T, float, Bytes>>>,
+                       Pack<float, lanes<T, float, Bytes>>>;
+
 /// The coefficients of some elements of y.
 template <class P>
 struct FloatPairs {

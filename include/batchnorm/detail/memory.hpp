@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "batchnorm/detail/simd.hpp"
+#include "batchnorm/detail/wide.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
@@ -30,6 +30,7 @@ struct Vectors {
   using Doubles = VectorPack<double, N>;
   using Floats = VectorPack<float, N>;
   using Bits = VectorPack<std::uint16_t, N>;
+  using TwiceBits = VectorPack<std::uint16_t, 2 * N>;
   using Words = typename vector_of<std::uint32_t, N>::type;
   using BitsMemory = typename vector_of<std::uint16_t, N>::memory;
   using FloatsMemory = typename vector_of<float, N>::memory;
@@ -66,7 +67,12 @@ struct Vectors {
     const BitsMemory& memory = *reinterpret_cast<const BitsMemory*>(from);
     Words words;
 #if BATCHNORM_GCC_ASSEMBLY
-    if constexpr (N >= 4) {
+    if constexpr (N == 8) {  // each to the upper half of its word, and zeros to the lower, in one operation
+      const Words places = {0x1008080, 0x3028080, 0x5048080, 0x7068080, 0x9088080, 0xb0a8080, 0xd0c8080, 0xf0e8080};
+      asm("vbroadcasti128 %1, %0" : "=x"(words) : "m"(memory));
+      asm("vpshufb %1, %0, %0" : "+x"(words) : "x"(places));
+      return {reinterpret_cast<typename Floats::Vector>(words)};
+    } else if constexpr (N >= 4) {
       asm("vpmovzxwd %1, %0" : "=v"(words) : "m"(memory));
       return {reinterpret_cast<typename Floats::Vector>(words << 16)};
     }
@@ -75,7 +81,7 @@ struct Vectors {
     return {reinterpret_cast<typename Floats::Vector>(words << 16)};
   }
 
-  /// 2 N numbers, those at even places and those at odd ones: fewer operations than in their order.
+  /// 2 N numbers, those at even places and those at odd ones: fewer operations than one after another.
   static BATCHNORM_ALWAYS_INLINE void evens_and_odds(const Eigen::bfloat16* from, Floats& evens, Floats& odds) {
     Words words;
     std::memcpy(&words, from, sizeof(words));
@@ -114,8 +120,7 @@ struct Vectors {
   /// Rounded to nearest even. A NaN stays one if it has no digits beyond those of T, as all have that come of T's own
   /// or of arithmetic.
   static BATCHNORM_ALWAYS_INLINE Bits bits(const Floats& floats, Eigen::bfloat16) {
-    const Words words = reinterpret_cast<Words>(floats.v);
-    const Words rounded = words + 0x7fff + ((words >> 16) & 1);
+    const Words rounded = rounded_words(floats).v;
 #ifdef __clang__
     if constexpr (N == 16) return upper_halves(rounded, std::make_integer_sequence<int, N>());
 #elif BATCHNORM_GCC_ASSEMBLY
@@ -142,6 +147,12 @@ struct Vectors {
     return {__builtin_convertvector(result, typename Bits::Vector)};
   }
 
+  /// Likewise of numbers at even places and at odd ones.
+  static BATCHNORM_ALWAYS_INLINE TwiceBits bits(const Floats& evens, const Floats& odds, Eigen::bfloat16) {
+    const Words both = rounded_words(evens).v >> 16 | (rounded_words(odds).v & 0xffff0000);
+    return {reinterpret_cast<typename TwiceBits::Vector>(both)};
+  }
+
   static BATCHNORM_ALWAYS_INLINE Bits bits(const Floats& floats, Eigen::half) {
     Bits result{};
 #if BATCHNORM_X86_ASSEMBLY
@@ -162,6 +173,13 @@ struct Vectors {
   }
 
  private:
+  // Bits of floats whose upper halves are those of the nearest bfloat16: to those of an odd one is added a digit that
+  // carries a tie upward.
+  static BATCHNORM_ALWAYS_INLINE VectorPack<std::uint32_t, N> rounded_words(const Floats& floats) {
+    const Words words = reinterpret_cast<Words>(floats.v);
+    return {(words | (words >> 16 & 1)) + 0x7fff};
+  }
+
 #ifdef __clang__
   // Clang 14 forgets that the store of a conversion is to be streamed, but not that of a shuffle.
   template <int... I>
@@ -187,7 +205,9 @@ struct Vectors {
 /// What is written of a pack to memory of T.
 template <class T, class P>
 BATCHNORM_ALWAYS_INLINE auto stored(const P& value) {
-  if constexpr (is_16_bit<T>) {
+  if constexpr (is_wide<P>) {
+    return Vectors<P::size / 2>::bits(value.a, value.b, T());
+  } else if constexpr (is_16_bit<T>) {
     using V = Vectors<P::size>;
     if constexpr (std::is_same_v<typename P::Scalar, float>) {
       return V::bits(value, T());
@@ -212,7 +232,11 @@ BATCHNORM_ALWAYS_INLINE P load(const T* from) {
     return result;
   } else {
 #if BATCHNORM_GNU
-    if constexpr (std::is_same_v<T, typename P::Scalar>) {
+    if constexpr (is_wide<P>) {
+      VectorPack<float, P::size / 2> evens, odds;
+      Vectors<P::size / 2>::evens_and_odds(from, evens, odds);
+      return {{evens}, {odds}};
+    } else if constexpr (std::is_same_v<T, typename P::Scalar>) {
       return {{*reinterpret_cast<const typename P::Memory*>(from)}};
     } else if constexpr (std::is_same_v<float, typename P::Scalar>) {
       return {Vectors<P::size>::floats(from)};
@@ -221,6 +245,20 @@ BATCHNORM_ALWAYS_INLINE P load(const T* from) {
     }
 #endif
   }
+}
+
+/// 2 P::size elements, in whatever order takes the fewest operations.
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE Wide<P> load_wide(const T* from) {
+#if BATCHNORM_GNU
+  if constexpr (is_register<P> && std::is_same_v<T, Eigen::bfloat16> && std::is_same_v<typename P::Scalar, double>) {
+    using V = Vectors<P::size>;
+    typename V::Floats evens, odds;
+    V::evens_and_odds(from, evens, odds);
+    return {{V::doubles(evens)}, {V::doubles(odds)}};
+  }
+#endif
+  return {load<P>(from), load<P>(from + P::size)};
 }
 
 /// Stores a pack to memory that is aligned for one element, converted to its type.

@@ -29,7 +29,7 @@ struct Normalize {
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const NormalizeTerms<A>& terms,
                                            const T* x, T* y, Access access) {
     if constexpr (is_16_bit<T> && has_fused<Bytes>) {
-      by_float_pairs<Pack<float, lanes<T, float, Bytes>>>(view, tile, terms, x, y, access);
+      by_float_pairs<float_pairs_pack<T, Bytes>>(view, tile, terms, x, y, access);
     } else {
       by_coefficients<Bytes>(view, tile, terms, x, y, access);
     }

@@ -22,19 +22,25 @@ Index packs_phase(const T* y) {
   return static_cast<Index>(reinterpret_cast<std::uintptr_t>(y) % (P::size * sizeof(T)) / sizeof(T));
 }
 
-/// One coefficient for each column, laid out so that a pack is loaded from a multiple of its size wherever it is stored
-/// to one.
+/// One coefficient for each column, laid out from `phase` on, so that a pack is loaded from a multiple of its size
+/// wherever it is stored to one.
 template <class P>
 struct ColumnArray {
   using C = typename P::Scalar;
   // Whole packs are set of each channel, the last one too.
   alignas(is_register<P> ? sizeof(P) : alignof(P)) C values[max_columns + 3 * P::size + least_row];
 
+  /// Those of a pack of columns.
+  template <class Q>
+  BATCHNORM_ALWAYS_INLINE Q at(Index place) const {
+    return load<Q>(values + place);
+  }
+
   /// Sets the columns from the coefficients of the tile's channels, and as many more as a pack can go past the last if
-  /// that is followed by the first again; returns the first.
-  BATCHNORM_ALWAYS_INLINE const C* set(const Columns& columns, bool wraps, Index phase, const C* of_channel) {
+  /// that is followed by the first again.
+  BATCHNORM_ALWAYS_INLINE void set(const Columns& columns, const Runs& runs, Index phase, const C* of_channel) {
     C* const first = values + phase;
-    const Index end = columns.width + (wraps ? P::size - 1 : 0), step = columns.step_width;
+    const Index end = runs.period + (runs.wraps() ? P::size - 1 : 0), step = columns.step_width;
     for (Index from = 0; from < end; from += step) {
       if (columns.inner == 1) {
         for_each_pack<P>((std::min)(step, end - from), [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
@@ -47,7 +53,51 @@ struct ColumnArray {
         for (Index k = j; k < j + columns.inner; k += P::size) store(first + k, P::all(*value));
       }
     }
-    return first;
+  }
+};
+
+/// The same for wide packs, with those at even places and those at odd ones apart.
+template <class P>
+struct ColumnArray<Wide<P>> {
+  using C = typename P::Scalar;
+  static constexpr Index size = max_columns / 2 + 2 * P::size + least_row;
+  alignas(sizeof(P)) C values[2 * size];
+
+  BATCHNORM_ALWAYS_INLINE C* place_of(Index place) { return values + (place & 1) * size + (place >> 1); }
+
+  template <class Q>
+  BATCHNORM_ALWAYS_INLINE Q at(Index place) const {
+    const Index odd = place & 1, half = place >> 1, other = -odd & size;
+    if constexpr (Q::size == 1) {
+      return load<Q>(values + half + other);
+    } else {
+      return {load<decltype(Q::a)>(values + half + other), load<decltype(Q::b)>(values + half + odd + (size - other))};
+    }
+  }
+
+  BATCHNORM_ALWAYS_INLINE void set(const Columns& columns, const Runs& runs, Index phase, const C* of_channel) {
+    const Index end = phase + runs.period + (runs.wraps() ? 2 * P::size - 1 : 0), step = columns.step_width;
+    for (Index from = phase; from < end; from += step) {
+      const Index n = (std::min)(step, end - from);
+      if (columns.inner == 1) {
+        C *const first = place_of(from), *const second = place_of(from + 1);
+        const Index pairs = n >> 1;
+        for (Index k = 0; k < pairs; ++k) {
+          first[k] = of_channel[2 * k];
+          second[k] = of_channel[2 * k + 1];
+        }
+        if (n & 1) first[pairs] = of_channel[n - 1];
+        continue;
+      }
+      const C* value = of_channel;
+      for (Index place = from; place < from + n; place += columns.inner, ++value) {
+        const Index half = (columns.inner + 1) / 2;
+        for (Index k = 0; k < half; k += P::size) {
+          store(place_of(place) + k, P::all(*value));
+          store(place_of(place + 1) + k, P::all(*value));
+        }
+      }
+    }
   }
 };
 
@@ -128,8 +178,8 @@ BATCHNORM_ALWAYS_INLINE void transform_rows(const View& view, const Tile& tile, 
 }
 
 /// y[i] = f(PackType<Q>(), i, j) for the tile's elements, walked by columns, where f gives Q::size elements from i on,
-/// the first in column j, Q being P or a pack of one. Where `runs.wraps()`, f may count on the first columns
-/// again after the last, as many as such a pack needs. As above, f may read y itself.
+/// the first in column j, Q being P, a pack of one or, where P is wide, half a P. Where `runs.wraps()`, f may count on
+/// the first columns again after the last, as many as such a pack needs. As above, f may read y itself.
 template <class P, class T, class F>
 BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool streamed, const F& f) {
   using All = PackType<P>;
@@ -138,7 +188,8 @@ BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool stre
   const Index n = runs.n;
   for (Index begin = runs.begin, end = runs.begin + runs.count * runs.stride; begin < end; begin += runs.stride) {
     // As above; but packs that overlap cost short runs too much, and are no way to write what is streamed, whose lines
-    // no ordinary store should touch again, or what is shorter than they are: single elements then.
+    // no ordinary store should touch again, or what is shorter than they are: single elements then, and what halves of
+    // a wide pack fit in.
     const Index past = packs_phase<P>(y + begin);
     const bool overlap = n >= N && !streamed;
     const Index head = past == 0 || (overlap && n < 8 * N) ? 0 : (std::min)(n, N - past);
@@ -149,11 +200,23 @@ BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool stre
 
     Index i = overlap ? head : 0, j = i;
     Index singles = overlap ? i : n < N ? n : head;
-    for (;;) {
-      for (; i < singles; ++i, ++j) {
-        if (j == runs.period) j = 0;
+    const auto singly = [&](Index stop) BATCHNORM_INLINE_LAMBDA {
+      for (; i < stop; ++i, ++j) {
+        if (j >= runs.period) j -= runs.period;
         store(y + begin + i, f(One(), begin + i, j));
       }
+    };
+    for (;;) {
+      if constexpr (is_wide<P>) {
+        using Half = typename half_of<P>::type;
+        const Index past_half = packs_phase<Half>(y + begin + i);
+        singly((std::min)(singles, past_half == 0 ? i : i + Half::size - past_half));
+        for (; i + Half::size <= singles; i += Half::size, j += Half::size) {
+          if (j >= runs.period) j -= runs.period;
+          put(y + begin + i, streamed, f(PackType<Half>(), begin + i, j));
+        }
+      }
+      singly(singles);
       while (i + N <= n) {
         if (j >= runs.period) j -= runs.period;
         const Index stop = (std::min)(n - N + 1, i + (runs.period - j));  // of packs that begin in this period
@@ -176,20 +239,30 @@ BATCHNORM_ALWAYS_INLINE void transform(const View& view, const Tile& tile, T* y,
                                        std::index_sequence<I...>, const F& f) {
   if (by_columns(view)) {
     const Columns columns(view, tile);
-    const Runs runs(columns);
+    const Runs runs(columns, P::size);
     ColumnArray<P> memory[sizeof...(I)];
     const Index phase = packs_phase<P>(y + runs.begin);
-    const typename P::Scalar* of_columns[sizeof...(I)];
-    for (std::size_t k = 0; k < sizeof...(I); ++k) {
-      of_columns[k] = memory[k].set(columns, runs.wraps(), phase, arrays[k]);
-    }
+    for (std::size_t k = 0; k < sizeof...(I); ++k) memory[k].set(columns, runs, phase, arrays[k]);
     transform_columns<P>(runs, y, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
-      return f(i, Coefficients<Q>{load<Q>(of_columns[I] + j)...});
+      return f(i, Coefficients<Q>{memory[I].template at<Q>(phase + j)...});
     });
   } else {
-    const auto of_channel = [&](Index c) BATCHNORM_INLINE_LAMBDA { return Coefficients<P>{P::all(arrays[I][c])...}; };
-    transform_rows<P>(view, tile, y, streamed, of_channel, f);
+    const auto by_rows = [&](auto type) BATCHNORM_INLINE_LAMBDA {
+      using Q = typename decltype(type)::Pack;
+      const auto of_channel = [&](Index c) BATCHNORM_INLINE_LAMBDA { return Coefficients<Q>{Q::all(arrays[I][c])...}; };
+      transform_rows<Q>(view, tile, y, streamed, of_channel, f);
+    };
+    if constexpr (is_wide<P>) {
+      // Rows of few packs are written faster in narrower ones, of which fewer are partly of the next row.
+      if (view.inner < 4 * P::size) {
+        by_rows(PackType<decltype(P::a)>());
+      } else {
+        by_rows(PackType<P>());
+      }
+    } else {
+      by_rows(PackType<P>());
+    }
   }
   if (streamed) finish_streaming();
 }
