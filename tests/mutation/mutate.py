@@ -40,6 +40,7 @@ SPEED_ONLY = [
     (r"return \{!in_place", "what goes past the cache and what is fetched ahead"),
     (r"fetch|\bahead\b|\bjump\b|next_block|NextBlock|\bnext = |\{next, |\(distance|rows \* step|Index x = 0, dy",
      "what is fetched ahead"),
+    (r"Index repeat = pack|repeat \* period|least_rows = |most_slices = |< 4 \* P::size", "how long pieces of work are"),
     (r"rows_at_once|longest = |additions = |column_rows|packs_a_line =|Index line =", "how many values are added up at a time"),
     (r"row_channels = |max_columns = |threads == 1\) return|clamp<Index>\(outer_slices_", "sizes of pieces of work"),
     (r"bool by_columns\(const View& view\) \{|least_row = ", "which of two ways to walk"),
