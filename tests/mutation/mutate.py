@@ -36,6 +36,7 @@ OPERATORS = [(" + ", " - "), (" - ", " + "), (" * ", " / "), (" / ", " * "), (" 
 # should notice them.
 SPEED_ONLY = [
     (r"worth_a_thread", "when a thread is worth its waking"),
+    (r"Index phase = ", "where coefficients lie in memory"),
     (r"tensors_|for_sums\(view, sizeof|_bytes\b.* = |slice_values|outer_a_slice|narrow_step|constexpr Index large", "sizes of pieces of work"),
     (r"return \{!in_place", "what goes past the cache and what is fetched ahead"),
     (r"fetch|\bahead\b|\bjump\b|next_block|NextBlock|\bnext = |\{next, |\(distance|rows \* step|Index x = 0, dy",

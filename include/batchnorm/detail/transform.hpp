@@ -91,11 +91,9 @@ struct ColumnArray<Wide<P>> {
       }
       const C* value = of_channel;
       for (Index place = from; place < from + n; place += columns.inner, ++value) {
-        const Index half = (columns.inner + 1) / 2;
-        for (Index k = 0; k < half; k += P::size) {
-          store(place_of(place) + k, P::all(*value));
-          store(place_of(place + 1) + k, P::all(*value));
-        }
+        static_assert(2 * P::size >= least_row, "a pack must hold half of a channel's columns");
+        store(place_of(place), P::all(*value));
+        store(place_of(place + 1), P::all(*value));
       }
     }
   }
