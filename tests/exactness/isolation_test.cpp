@@ -205,6 +205,46 @@ TEST_CASE("a channel has the same bits whatever the channels beside it hold") {
   }
 }
 
+TEST_CASE("an unusual channel has the same bits as the first, a middle or the last of ordinary ones") {
+  for (const Scalar type : all_scalars) {
+    for (const auto& regime : small_regimes()) {
+      const Problem mixed = mixed_problem(type, regime);
+      // Tiny values, huge ones, a constant, neighbours.
+      for (const std::int64_t kind : {3, 4, 5, 6}) {
+        if (kind >= regime.channels) continue;
+        const auto outcome_at = [&](std::int64_t place) {
+          Problem problem = mixed;
+          for (std::int64_t c = 0; c < regime.channels; ++c) {
+            const std::int64_t from = c == place ? kind : 0;
+            const auto i = static_cast<std::size_t>(c), j = static_cast<std::size_t>(from);
+            problem.weight[i] = mixed.weight[j];
+            problem.bias[i] = mixed.bias[j];
+            for (std::int64_t k = 0; k < regime.values_per_channel(); ++k) {
+              problem.x[regime.at(c, k)] = mixed.x[regime.at(from, k)];
+              problem.dy[regime.at(c, k)] = mixed.dy[regime.at(from, k)];
+            }
+          }
+          return run(type, problem);
+        };
+        const std::int64_t middle = regime.channels / 2;
+        const Outcome expected = outcome_at(middle);
+        for (const std::int64_t place : {std::int64_t(0), regime.channels - 1}) {
+          const Outcome found = outcome_at(place);
+          std::size_t different = 0;
+          for (std::int64_t k = 0; k < regime.values_per_channel(); ++k) {
+            different += !same(found.y[regime.at(place, k)], expected.y[regime.at(middle, k)]);
+            different += !same(found.dx[regime.at(place, k)], expected.dx[regime.at(middle, k)]);
+          }
+          different += !same(found.weight_grad[static_cast<std::size_t>(place)],
+                             expected.weight_grad[static_cast<std::size_t>(middle)]);
+          INFO(name_of(type) << ", " << regime.name << ", kind " << kind << " in place " << place);
+          CHECK(different == 0);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a negative zero is a zero: constant channels of both give the bias") {
   for (const Scalar type : all_scalars) {
     for (const auto& regime : small_regimes()) {
