@@ -1,5 +1,5 @@
-// Number types on the generic path. Eigen's AutoDiffScalar carries exact derivatives through forward, which are the
-// gradients that backward must give; long double keeps its digits.
+// Number types other than float and double. Eigen's AutoDiffScalar carries exact derivatives through forward, which are
+// the gradients that backward must give; long double keeps its digits; 16-bit results are rounded to even.
 
 #include <batchnorm/batchnorm.hpp>
 
@@ -196,6 +196,48 @@ TEST_CASE("more channels than a block has, of a scalar whose size is no power of
     worst = std::max(worst, std::abs(dx_dual.data()[i].value() - dx.data()[i]));
   }
   CHECK(worst < 1e-13);
+}
+
+// Every second product is a tie, since a weight is one and a half times a power of two.
+TEMPLATE_TEST_CASE("16-bit inference rounds ties to even, wherever an element lies", "[large]", Eigen::half,
+                   Eigen::bfloat16) {
+  struct Shape {
+    Eigen::Index outer, channels, inner;
+    bool last;
+  };
+  constexpr int steps = std::is_same_v<TestType, Eigen::half> ? 1024 : 128;  // between 1 and 2
+  // Rows of many packs, of few and of less than two; columns fewer than a pack, few, odd and many; and both so many
+  // that results go past the cache, the last in panels whose rows begin anywhere.
+  for (const Shape& shape : {Shape{2, 3, 785, false}, Shape{3, 5, 131, false}, Shape{3, 40, 49, false},
+                             Shape{3, 7, 20, false}, Shape{5, 9, 3, false}, Shape{1, 24, 1, true}, Shape{2, 8, 1, true},
+                             Shape{300, 24, 1, true}, Shape{301, 33, 1, true}, Shape{30, 1100, 1, true},
+                             Shape{9, 7, 70001, false}, Shape{130001, 35, 1, true}, Shape{4001, 1101, 1, true}}) {
+    const Eigen::Index size = shape.outer * shape.channels * shape.inner;
+    BatchNorm<TestType, 3> bn(BatchNormOptions(shape.channels).channel_axis(shape.last ? -1 : 1).epsilon(0));
+    for (Eigen::Index c = 0; c < shape.channels; ++c) bn.weight()(c) = std::ldexp(1.5f, static_cast<int>(c % 5));
+    constexpr Eigen::Index room = 16;
+    std::vector<TestType> x(static_cast<std::size_t>(size)), y(static_cast<std::size_t>(size + room));
+    for (Eigen::Index i = 0; i < size; ++i) {
+      x[static_cast<std::size_t>(i)] = static_cast<TestType>(1 + static_cast<float>(i * 7 % steps) / steps);
+    }
+    for (const Eigen::Index offset : {0, 1, 8, 13}) {
+      using Map = Eigen::TensorMap<Eigen::Tensor<TestType, 3, Eigen::RowMajor>>;
+      const auto map = [&](TestType* data) {
+        return shape.last ? Map(data, shape.outer, shape.inner, shape.channels)
+                          : Map(data, shape.outer, shape.channels, shape.inner);
+      };
+      Map out = map(y.data() + offset);
+      bn.infer(map(x.data()), out);
+      Eigen::Index wrong = 0;
+      for (Eigen::Index i = 0; i < size; ++i) {
+        const Eigen::Index c = shape.last ? i % shape.channels : i / shape.inner % shape.channels;
+        const auto exact = static_cast<float>(x[static_cast<std::size_t>(i)]) * bn.weight()(c);
+        wrong += y[static_cast<std::size_t>(offset + i)] != static_cast<TestType>(exact);
+      }
+      INFO(shape.outer << "x" << shape.channels << "x" << shape.inner << ", " << offset << " elements off");
+      CHECK(wrong == 0);
+    }
+  }
 }
 
 // Built with all warnings as errors: no double is narrowed on its way into such a type.
