@@ -4,6 +4,7 @@
 #include <batchnorm/batchnorm.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <memory>
@@ -169,6 +170,49 @@ TEMPLATE_TEST_CASE_SIG("the same bits for any alignment of the maps", "", ((type
     INFO(geometry);
     CHECK(different == 0);
     CHECK((results_on<T, Layout>(threads.device, data, 5) == expected));
+  }
+}
+
+// The threads decide which channels make up a block, and so where in a pack a channel's values come to lie.
+TEMPLATE_TEST_CASE("a channel's sums have the same bits in any block of channels", "", float, double, Eigen::half,
+                   Eigen::bfloat16) {
+  using Tensor = Eigen::Tensor<TestType, 3, Eigen::RowMajor>;
+  constexpr Eigen::Index rows = 100, channels = 90;
+  for (const Eigen::Index inner : {1, 2, 3, 7, 15, 20, 49}) {
+    const oracle::Geometry geometry{{rows, channels, inner}, true, 1};
+    const Data<TestType> data(geometry);
+    // The sums of those from `first` on: variance, weight_grad, sum(dy) and sum(dy (x - mean)) of each.
+    const auto sums_of = [&](Eigen::Index first, Eigen::Index count) {
+      Tensor x(rows, count, inner), dy(rows, count, inner);
+      for (Eigen::Index row = 0; row < rows; ++row) {
+        const auto from = static_cast<std::size_t>((row * channels + first) * inner);
+        std::copy_n(data.x.data() + from, count * inner, x.data() + row * count * inner);
+        std::copy_n(data.dy.data() + from, count * inner, dy.data() + row * count * inner);
+      }
+      BatchNorm<TestType, 3> bn(count);
+      bn.forward(x);
+      bn.backward(x, dy);
+      const auto& saved = bn.saved_statistics();
+      const auto gradients = batchnorm::accumulate_gradients(x, dy, 1, saved.mean(), saved.mean_residual());
+      std::vector<std::array<double, 5>> sums;
+      for (Eigen::Index c = 0; c < count; ++c) {
+        sums.push_back({saved.mean()(c), saved.inv_std()(c), static_cast<double>(bn.weight_grad()(c)), gradients.dy(c),
+                        gradients.dy_centered(c)});
+      }
+      return sums;
+    };
+    const auto expected = sums_of(0, channels);
+    for (const Eigen::Index first : {0, 1, 2, 3, 5, 11}) {
+      for (const Eigen::Index count : {64, 65, 71, 79}) {
+        const auto found = sums_of(first, count);
+        std::size_t different = 0;
+        for (std::size_t c = 0; c < found.size(); ++c) {
+          different += found[c] != expected[static_cast<std::size_t>(first) + c];
+        }
+        INFO(geometry << ", " << count << " channels from the " << first << "th on");
+        CHECK(different == 0);
+      }
+    }
   }
 }
 

@@ -121,7 +121,7 @@ struct AccumulateGradients {
       if (fetches_dy) ahead.after(i).fetch(dy + i);
       total = total + g;
       if constexpr (is_centered<T, A>) g = g - wide_k;
-      products = mul_add(g, d, products);
+      products = add_product(products, g, d);
       if constexpr (!is_16_bit<T>) total_x = total_x + d;
     }
     if (i + P::size <= n) {
@@ -148,7 +148,7 @@ struct AccumulateGradients {
       centered = blend(none, centered, skip);
     }
     total = total + g;
-    products = mul_add(centered, d, products);
+    products = add_product(products, centered, d);
     if constexpr (!is_16_bit<T>) total_x = total_x + d;
   }
 

@@ -233,7 +233,7 @@ struct AccumulateMoments {
     const auto add = [&](Index at) BATCHNORM_INLINE_LAMBDA {
       const Wide<P> d = load_wide<P>(x + at) - centers;
       sum = sum + d;
-      squares = mul_add(d, d, squares);
+      squares = add_product(squares, d, d);
     };
     for (; i + line <= n; i += line) {
       ahead.after(i).fetch(x + i);
@@ -244,13 +244,13 @@ struct AccumulateMoments {
     if (i + P::size <= n) {
       const P d = load<P>(x + i) - center;
       sum.a = sum.a + d;
-      squares.a = mul_add(d, d, squares.a);
+      squares.a = add_product(squares.a, d, d);
       i += P::size;
     }
     if (i < n) {  // the row's last pack, less what it shares with the one before
       const P d = blend(zero<P>(), load<P>(x + n - P::size) - center, P::size - (n - i));
       sum.b = sum.b + d;
-      squares.b = mul_add(d, d, squares.b);
+      squares.b = add_product(squares.b, d, d);
     }
     total = sum;
     total_squares = squares;
@@ -352,7 +352,7 @@ struct AccumulateMoments {
         P d = load<P>(x + k * P::size) - center[k];
         if (skip != 0) d = blend(zero<P>(), d, skip);
         sum[k] = sum[k] + d;
-        square[k] = mul_add(d, d, square[k]);
+        square[k] = add_product(square[k], d, d);
       }
     }
     BATCHNORM_UNROLL

@@ -264,20 +264,28 @@ BATCHNORM_ALWAYS_INLINE P square_root(const P& a) {
 /// Whether kernels with registers of `Bytes` may count on fused multiplication and addition.
 template <int Bytes>
 inline constexpr bool has_fused = BATCHNORM_X86_DISPATCH&& Bytes >= 32;
+template <class P>
+inline constexpr bool is_fused = is_register<P>&& has_fused<sizeof(P)>;
 
 /// a * b + c, rounded once, which mul_add leaves to the compiler.
 template <class P>
 BATCHNORM_ALWAYS_INLINE P fused_mul_add(const P& a, const P& b, const P& c) {
-  if constexpr (is_register<P> && std::is_same_v<typename P::Scalar, float>) {
-#if BATCHNORM_GCC_ASSEMBLY
-    auto sum = c.v;  // of a member of a P GCC would keep a copy on the stack
-    asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
-    return {{sum}};
-#elif BATCHNORM_X86_DISPATCH && defined(__clang__)
+#if BATCHNORM_X86_DISPATCH
+  if constexpr (is_register<P>) {
+#ifdef __clang__
 #pragma clang fp contract(on)
     return {{a.v * b.v + c.v}};
+#else
+    auto sum = c.v;  // of a member of a P GCC would keep a copy on the stack
+    if constexpr (std::is_same_v<typename P::Scalar, float>) {
+      asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
+    } else {
+      asm("vfmadd231pd %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
+    }
+    return {{sum}};
 #endif
   }
+#endif
   P result = c;
   for (int i = 0; i < P::size; ++i) {
     const typename P::Scalar sum = std::fma(a.v[i], b.v[i], c.v[i]);
@@ -289,22 +297,39 @@ BATCHNORM_ALWAYS_INLINE P fused_mul_add(const P& a, const P& b, const P& c) {
 /// c - a * b, rounded once.
 template <class P>
 BATCHNORM_ALWAYS_INLINE P fused_sub_mul(const P& c, const P& a, const P& b) {
-  if constexpr (is_register<P> && std::is_same_v<typename P::Scalar, float>) {
-#if BATCHNORM_GCC_ASSEMBLY
-    auto difference = c.v;
-    asm("vfnmadd231ps %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
-    return {{difference}};
-#elif BATCHNORM_X86_DISPATCH && defined(__clang__)
+#if BATCHNORM_X86_DISPATCH
+  if constexpr (is_register<P>) {
+#ifdef __clang__
 #pragma clang fp contract(on)
     return {{c.v - a.v * b.v}};
+#else
+    auto difference = c.v;
+    if constexpr (std::is_same_v<typename P::Scalar, float>) {
+      asm("vfnmadd231ps %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
+    } else {
+      asm("vfnmadd231pd %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
+    }
+    return {{difference}};
 #endif
   }
+#endif
   P result = c;
   for (int i = 0; i < P::size; ++i) {
     const typename P::Scalar difference = std::fma(-a.v[i], b.v[i], c.v[i]);
     result.v[i] = difference;
   }
   return result;
+}
+
+/// sum + a * b for a loop that adds up, in packs rounded alike in every such loop. GCC, left alone, fuses by the loop:
+/// not where it expects the sum to be ready sooner otherwise (-mtune=generic since GCC 14, and Zen's).
+template <class P>
+BATCHNORM_ALWAYS_INLINE P add_product(const P& sum, const P& a, const P& b) {
+  if constexpr (is_fused<P>) {
+    return fused_mul_add(a, b, sum);
+  } else {
+    return mul_add(a, b, sum);
+  }
 }
 
 /// Tells a function which pack to work in.

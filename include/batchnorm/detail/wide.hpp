@@ -45,6 +45,8 @@ inline constexpr bool is_wide<Wide<P>> = true;
 
 template <class P>
 inline constexpr bool is_register<Wide<P>> = is_register<P>;
+template <class P>
+inline constexpr bool is_fused<Wide<P>> = is_fused<P>;
 
 /// A Wide of half as many numbers.
 template <class P>
