@@ -264,8 +264,6 @@ BATCHNORM_ALWAYS_INLINE P square_root(const P& a) {
 /// Whether kernels with registers of `Bytes` may count on fused multiplication and addition.
 template <int Bytes>
 inline constexpr bool has_fused = BATCHNORM_X86_DISPATCH&& Bytes >= 32;
-template <class P>
-inline constexpr bool is_fused = is_register<P>&& has_fused<sizeof(P)>;
 
 /// a * b + c, rounded once, which mul_add leaves to the compiler.
 template <class P>
@@ -322,12 +320,23 @@ BATCHNORM_ALWAYS_INLINE P fused_sub_mul(const P& c, const P& a, const P& b) {
 }
 
 /// sum + a * b for a loop that adds up, in packs rounded alike in every such loop. GCC, left alone, fuses by the loop:
-/// not where it expects the sum to be ready sooner otherwise (-mtune=generic since GCC 14, and Zen's).
+/// not where it expects the sum to be ready sooner otherwise (-mtune=generic since GCC 14, Zen's, -mcpu=ampere1).
 template <class P>
 BATCHNORM_ALWAYS_INLINE P add_product(const P& sum, const P& a, const P& b) {
-  if constexpr (is_fused<P>) {
+  if constexpr (is_register<P> && has_fused<sizeof(P)>) {
     return fused_mul_add(a, b, sum);
   } else {
+#if BATCHNORM_GNU && defined(__aarch64__) && !defined(__clang__)
+    if constexpr (is_register<P>) {
+      auto result = sum.v;
+      if constexpr (P::size == 4) {
+        asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(result) : "w"(a.v), "w"(b.v));
+      } else {
+        asm("fmla %0.2d, %1.2d, %2.2d" : "+w"(result) : "w"(a.v), "w"(b.v));
+      }
+      return {{result}};
+    }
+#endif
     return mul_add(a, b, sum);
   }
 }

@@ -23,8 +23,8 @@ struct Wide {
   friend BATCHNORM_ALWAYS_INLINE Wide operator+(const Wide& x, const Wide& y) { return {x.a + y.a, x.b + y.b}; }
   friend BATCHNORM_ALWAYS_INLINE Wide operator-(const Wide& x, const Wide& y) { return {x.a - y.a, x.b - y.b}; }
   friend BATCHNORM_ALWAYS_INLINE Wide operator*(const Wide& x, const Wide& y) { return {x.a * y.a, x.b * y.b}; }
-  friend BATCHNORM_ALWAYS_INLINE Wide mul_add(const Wide& x, const Wide& y, const Wide& z) {
-    return {mul_add(x.a, y.a, z.a), mul_add(x.b, y.b, z.b)};
+  friend BATCHNORM_ALWAYS_INLINE Wide add_product(const Wide& sum, const Wide& x, const Wide& y) {
+    return {add_product(sum.a, x.a, y.a), add_product(sum.b, x.b, y.b)};
   }
   friend BATCHNORM_ALWAYS_INLINE Wide fused_mul_add(const Wide& x, const Wide& y, const Wide& z) {
     return {fused_mul_add(x.a, y.a, z.a), fused_mul_add(x.b, y.b, z.b)};
@@ -45,8 +45,6 @@ inline constexpr bool is_wide<Wide<P>> = true;
 
 template <class P>
 inline constexpr bool is_register<Wide<P>> = is_register<P>;
-template <class P>
-inline constexpr bool is_fused<Wide<P>> = is_fused<P>;
 
 /// A Wide of half as many numbers.
 template <class P>
