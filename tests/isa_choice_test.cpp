@@ -16,7 +16,7 @@ namespace detail = batchnorm::detail;
 using detail::Isa;
 
 #ifdef __linux__
-TEST_CASE("the instruction set is the best of which the system says that the processor has it") {
+TEST_CASE("the instruction set is the best of which the system says that the processor has it", "[processor]") {
   std::ifstream info("/proc/cpuinfo");
   std::string line;
   while (std::getline(info, line) && line.rfind("flags", 0) != 0) {

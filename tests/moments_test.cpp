@@ -177,7 +177,7 @@ TEST_CASE("moments take a device, expressions and every rank") {
   check(last);
 }
 
-TEST_CASE("moments may accumulate in long double") {
+TEST_CASE("moments may accumulate in long double", "[processor]") {
   Random random(45);
   const oracle::Geometry geometry{{50, 2, 3}, false, 1};
   const auto values = random.tensor<long double>(geometry);

@@ -265,15 +265,16 @@ BATCHNORM_ALWAYS_INLINE P square_root(const P& a) {
 template <int Bytes>
 inline constexpr bool has_fused = BATCHNORM_X86_DISPATCH&& Bytes >= 32;
 
-/// a * b + c, rounded once, which mul_add leaves to the compiler.
+/// a * b + c, rounded once, which mul_add leaves to the compiler. Of packs, for kernels that has_fused.
 template <class P>
 BATCHNORM_ALWAYS_INLINE P fused_mul_add(const P& a, const P& b, const P& c) {
-#if BATCHNORM_X86_DISPATCH
-  if constexpr (is_register<P>) {
-#ifdef __clang__
+  if constexpr (P::size == 1) {
+    return {{std::fma(a.v[0], b.v[0], c.v[0])}};
+  } else {
+#if BATCHNORM_X86_DISPATCH && defined(__clang__)
 #pragma clang fp contract(on)
     return {{a.v * b.v + c.v}};
-#else
+#elif BATCHNORM_X86_DISPATCH
     auto sum = c.v;  // of a member of a P GCC would keep a copy on the stack
     if constexpr (std::is_same_v<typename P::Scalar, float>) {
       asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
@@ -283,40 +284,24 @@ BATCHNORM_ALWAYS_INLINE P fused_mul_add(const P& a, const P& b, const P& c) {
     return {{sum}};
 #endif
   }
-#endif
-  P result = c;
-  for (int i = 0; i < P::size; ++i) {
-    const typename P::Scalar sum = std::fma(a.v[i], b.v[i], c.v[i]);
-    result.v[i] = sum;
-  }
-  return result;
 }
 
-/// c - a * b, rounded once.
+/// c - a * b, likewise, of floats.
 template <class P>
 BATCHNORM_ALWAYS_INLINE P fused_sub_mul(const P& c, const P& a, const P& b) {
-#if BATCHNORM_X86_DISPATCH
-  if constexpr (is_register<P>) {
-#ifdef __clang__
+  static_assert(std::is_same_v<typename P::Scalar, float>);
+  if constexpr (P::size == 1) {
+    return {{std::fma(-a.v[0], b.v[0], c.v[0])}};
+  } else {
+#if BATCHNORM_X86_DISPATCH && defined(__clang__)
 #pragma clang fp contract(on)
     return {{c.v - a.v * b.v}};
-#else
+#elif BATCHNORM_X86_DISPATCH
     auto difference = c.v;
-    if constexpr (std::is_same_v<typename P::Scalar, float>) {
-      asm("vfnmadd231ps %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
-    } else {
-      asm("vfnmadd231pd %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
-    }
+    asm("vfnmadd231ps %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
     return {{difference}};
 #endif
   }
-#endif
-  P result = c;
-  for (int i = 0; i < P::size; ++i) {
-    const typename P::Scalar difference = std::fma(-a.v[i], b.v[i], c.v[i]);
-    result.v[i] = difference;
-  }
-  return result;
 }
 
 /// sum + a * b for a loop that adds up, in packs rounded alike in every such loop. GCC, left alone, fuses by the loop:

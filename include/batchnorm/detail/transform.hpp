@@ -198,9 +198,12 @@ BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool stre
 
     Index i = overlap ? head : 0, j = i;
     Index singles = overlap ? i : n < N ? n : head;
+    const auto wrap = [&]() BATCHNORM_INLINE_LAMBDA {
+      if (j >= runs.period) j -= runs.period;
+    };
     const auto singly = [&](Index stop) BATCHNORM_INLINE_LAMBDA {
       for (; i < stop; ++i, ++j) {
-        if (j >= runs.period) j -= runs.period;
+        wrap();
         store(y + begin + i, f(One(), begin + i, j));
       }
     };
@@ -210,18 +213,18 @@ BATCHNORM_ALWAYS_INLINE void transform_columns(const Runs& runs, T* y, bool stre
         const Index past_half = packs_phase<Half>(y + begin + i);
         singly((std::min)(singles, past_half == 0 ? i : i + Half::size - past_half));
         for (; i + Half::size <= singles; i += Half::size, j += Half::size) {
-          if (j >= runs.period) j -= runs.period;
+          wrap();
           put(y + begin + i, streamed, f(PackType<Half>(), begin + i, j));
         }
       }
       singly(singles);
       while (i + N <= n) {
-        if (j >= runs.period) j -= runs.period;
+        wrap();
         const Index stop = (std::min)(n - N + 1, i + (runs.period - j));  // of packs that begin in this period
         for (; i < stop; i += N, j += N) put(y + begin + i, streamed, f(All(), begin + i, j));
       }
       if (overlap || i == n) break;
-      if (j >= runs.period) j -= runs.period;
+      wrap();
       singles = n;
     }
     if (overlap && head != 0) store(y + begin, first);
