@@ -93,7 +93,7 @@ std::vector<oracle::Geometry> shapes(bool row_major) {
       {{3, 5, 7}, row_major, 1},      {{3, 2, 170001}, row_major, 1}, {{170001, 3, 2}, row_major, 1},
       {{32, 160, 196}, row_major, 1}, {{30, 700, 49}, row_major, 1},  {{300, 49, 70}, row_major, 2},
       {{30000, 1, 37}, row_major, 2}, {{2, 6000, 90}, row_major, 1},  {{1, 350000, 3}, row_major, 2},
-      {{37, 30000, 1}, row_major, 0}, {{900, 3, 370}, row_major, 1},
+      {{37, 30000, 1}, row_major, 0}, {{900, 3, 370}, row_major, 1},  {{2200, 20, 16}, row_major, 1},
   };
 }
 

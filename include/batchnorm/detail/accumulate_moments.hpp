@@ -40,6 +40,8 @@ struct AccumulateMoments {
   static constexpr Index row_channels = 64;
   // Additions to one S, after which it is added to an A: few where those of a float must keep its digits.
   static constexpr Index additions = std::is_same_v<S, double> ? 128 : 16;
+  // Rows of a channel that are read at once: of more, what comes next is not fetched in time.
+  static constexpr Index most_rows = 8;
   // Rows walked side by side by columns, which stay in the first-level cache until their lines are used up.
   static constexpr Index column_rows = 16;
 
@@ -142,7 +144,7 @@ struct AccumulateMoments {
     for (Index c = 0; c < channels; ++c) {
       for (int i = 0; i < P::size; ++i) sums[c].sum[i] = sums[c].squares[i] = A(0);
     }
-    const Index rows_at_once = std::max<Index>(1, longest / (n + 2 * P::size));
+    const Index rows_at_once = std::clamp<Index>(longest / (n + 2 * P::size), 1, most_rows);
     // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first.
     const Index inner = view.inner, stride = view.channels * inner, run = n == inner ? channels * n : n;
     const RowAhead ahead = RowAhead::along(fetch_ahead(view, sizeof(T)), run, n == inner ? stride : inner);

@@ -192,11 +192,17 @@ class Partition {
     } else {
       outer_slices_ = ceil_div(view_.outer, slice_values / view_.inner);
     }
-    // As many channels as the cache holds, for long runs through memory, but several blocks for each thread.
-    Index block = std::clamp<Index>(cached_bytes / 2 / (view_.values_per_channel() * bytes), 1, widest_block());
-    if (threads > 1) block = (std::min)(block, ceil_div(view_.channels, 4 * threads));
+    // As many channels as the cache holds, but several blocks for each thread. A thread that hops between short runs of
+    // memory waits for each; several together find the memory busy enough with shorter ones. What gains less from the
+    // cache than it loses so is better done in two passes straight through memory.
+    const Index channel_bytes = view_.values_per_channel() * bytes, fitting = cached_bytes / 2 / channel_bytes;
+    const Index cached = std::clamp<Index>(fitting, 1, widest_block());
+    const Index least_run = fitting == 0 ? 4096 : threads == 1 ? 2048 : 512;
+    const bool hops = cached < view_.channels && cached * view_.inner * element_bytes_ < least_run;
+    Index block = hops ? widest_block() : cached;
+    if (threads > 1) block = (std::min)(block, ceil_div(view_.channels, ceil_div(4 * threads, hops ? slices() : 1)));
     blocks_ = ceil_div(view_.channels, block);
-    fused_ = threads == 1 || blocks_ >= 2 * threads;
+    fused_ = !hops && (threads == 1 || blocks_ >= 2 * threads);
   }
 
   void cut_columns_for_sums(Index bytes, Index threads) {
