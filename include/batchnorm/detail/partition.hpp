@@ -166,10 +166,10 @@ class Partition {
   // Values of one channel (by rows) or of all (by columns) in a slice: enough that what is done once a slice costs
   // little, few enough for threads to share the work of a tensor with few channels.
   static constexpr Index slice_values = Index(1) << 15;
-  // Rows that are summed by columns before their sums are merged with others', which takes as long as summing up a
-  // good thirty rows.
+  // Rows that are summed before their sums are merged with others', which by columns takes as long as summing up a good
+  // thirty rows.
   static constexpr Index least_rows = 256;
-  // Slices of columns enough for any number of threads.
+  // Slices of so many rows enough for any number of threads.
   static constexpr Index most_slices = 64;
   // What a pass over one block may read and still leave in a second-level cache for the next pass.
   static constexpr Index cached_bytes = Index(1) << 20;
@@ -190,18 +190,21 @@ class Partition {
       outer_slices_ = view_.outer;
       inner_slices_ = ceil_div(view_.inner, slice_values);
     } else {
-      outer_slices_ = ceil_div(view_.outer, slice_values / view_.inner);
+      const Index rows = (std::max)(least_rows, view_.outer / most_slices);
+      outer_slices_ = ceil_div(view_.outer, (std::min)(rows, slice_values / view_.inner));
     }
-    // As many channels as the cache holds, but several blocks for each thread. A thread that hops between short runs of
-    // memory waits for each; several together find the memory busy enough with shorter ones. What gains less from the
-    // cache than it loses so is better done in two passes straight through memory.
+    // For two passes over a block at once, as many channels as the cache holds. A thread that hops between short runs
+    // of memory waits for each; several together find the memory busy enough with shorter ones. What gains less from
+    // the cache than it loses so is better done in two passes straight through memory.
     const Index channel_bytes = view_.values_per_channel() * bytes, fitting = cached_bytes / 2 / channel_bytes;
-    const Index cached = std::clamp<Index>(fitting, 1, widest_block());
     const Index least_run = fitting == 0 ? 4096 : threads == 1 ? 2048 : 512;
-    const bool hops = cached < view_.channels && cached * view_.inner * element_bytes_ < least_run;
-    Index block = hops ? widest_block() : cached;
-    if (threads > 1) block = (std::min)(block, ceil_div(view_.channels, ceil_div(4 * threads, hops ? slices() : 1)));
-    blocks_ = ceil_div(view_.channels, block);
+    Index block = std::clamp<Index>(fitting, 1, widest_block()), wide = (std::min)(widest_block(), view_.channels);
+    if (threads > 1) {  // several blocks or tiles for each
+      block = (std::min)(block, ceil_div(view_.channels, 4 * threads));
+      wide = (std::min)(wide, ceil_div(view_.channels, ceil_div(4 * threads, slices())));
+    }
+    const bool hops = block < wide && block * view_.inner * element_bytes_ < least_run;
+    blocks_ = ceil_div(view_.channels, hops ? wide : block);
     fused_ = !hops && (threads == 1 || blocks_ >= 2 * threads);
   }
 
