@@ -79,7 +79,7 @@
 
 // Two units compiled with different flags have different code for the same inline functions, and the linker keeps one
 // of them: a unit built with -mavx2 could so hand its AVX2 code to one that runs on an older processor. The name of an
-// inline namespace tells them apart by version, instruction set, exceptions and -ffast-math.
+// inline namespace tells them apart by version, instruction set, exceptions, -ffast-math and Eigen's index type.
 #if defined(BATCHNORM_PORTABLE)
 #define BATCHNORM_ABI_ISA _portable
 #elif defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && \
@@ -115,11 +115,32 @@
 #define BATCHNORM_ABI_EXCEPTIONS _noexcept
 #endif
 
-#define BATCHNORM_JOIN_(major, minor, patch, isa, exceptions) v##major##_##minor##_##patch##isa##exceptions
-#define BATCHNORM_JOIN(major, minor, patch, isa, exceptions) BATCHNORM_JOIN_(major, minor, patch, isa, exceptions)
+// Eigen's vectors and tensors, of which layers are made, are indexed by the type that this macro of Eigen's names. Its
+// first word goes into the name of the namespace: std, of Eigen's own std::ptrdiff_t, as nothing. (A word that is not
+// listed here goes into the name as BATCHNORM_INDEX_<word>, which tells it apart as well.)
+#define BATCHNORM_INDEX_std ,
+#define BATCHNORM_INDEX_long _long,
+#define BATCHNORM_INDEX_int _int,
+#define BATCHNORM_INDEX_short _short,
+#define BATCHNORM_INDEX_signed _signed,
+#define BATCHNORM_FIRST(first, ...) first
+#define BATCHNORM_FIRST_OF(...) BATCHNORM_FIRST(__VA_ARGS__, )
+#define BATCHNORM_INDEX_WORD_(type) BATCHNORM_FIRST_OF(BATCHNORM_INDEX_##type)
+#define BATCHNORM_INDEX_WORD(type) BATCHNORM_INDEX_WORD_(type)
+#ifdef EIGEN_DEFAULT_DENSE_INDEX_TYPE
+#define BATCHNORM_ABI_INDEX BATCHNORM_INDEX_WORD(EIGEN_DEFAULT_DENSE_INDEX_TYPE)
+#else
+#define BATCHNORM_ABI_INDEX
+#endif
+
+#define BATCHNORM_TEXT_OF(...) #__VA_ARGS__
+#define BATCHNORM_TEXT(...) BATCHNORM_TEXT_OF(__VA_ARGS__)
+#define BATCHNORM_JOIN_(major, minor, patch, isa, exceptions, index) v##major##_##minor##_##patch##isa##exceptions##index
+#define BATCHNORM_JOIN(major, minor, patch, isa, exceptions, index) \
+  BATCHNORM_JOIN_(major, minor, patch, isa, exceptions, index)
 #define BATCHNORM_ABI                                                                                          \
   BATCHNORM_JOIN(BATCHNORM_VERSION_MAJOR, BATCHNORM_VERSION_MINOR, BATCHNORM_VERSION_PATCH, BATCHNORM_ABI_ISA, \
-                 BATCHNORM_ABI_EXCEPTIONS)
+                 BATCHNORM_ABI_EXCEPTIONS, BATCHNORM_ABI_INDEX)
 
 #define BATCHNORM_NAMESPACE_BEGIN \
   namespace batchnorm {           \

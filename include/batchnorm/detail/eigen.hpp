@@ -5,6 +5,7 @@
 
 #include <unsupported/Eigen/CXX11/Tensor>
 
+#include <cstddef>
 #include <type_traits>
 
 #include "batchnorm/detail/config.hpp"
@@ -15,6 +16,10 @@
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
+
+// The name of the namespace tells std::ptrdiff_t from other types by their first word.
+static_assert(sizeof(BATCHNORM_TEXT(BATCHNORM_ABI_INDEX)) > 1 || std::is_same_v<Eigen::Index, std::ptrdiff_t>,
+              "batchnorm: write EIGEN_DEFAULT_DENSE_INDEX_TYPE without std::, as in int32_t");
 
 // Eigen declares ThreadPoolDevice always and defines it only under EIGEN_USE_THREADS, which is the user's to define.
 // A comparison of pointers asks for no definition.
