@@ -9,7 +9,7 @@
 #ifndef BATCHNORM_KERNELS_HPP
 #define BATCHNORM_KERNELS_HPP
 
-#include "batchnorm/detail/kernels.hpp"
+#include "batchnorm/detail/kernels/instances.hpp"
 
 #define BATCHNORM_DEFINED_HERE
 

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <optional>
 
-#include "batchnorm/detail/error.hpp"
+#include "batchnorm/detail/interface/error.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 

@@ -3,7 +3,7 @@
 #ifndef BATCHNORM_SAVED_STATISTICS_HPP
 #define BATCHNORM_SAVED_STATISTICS_HPP
 
-#include "batchnorm/detail/algebra.hpp"
+#include "batchnorm/detail/algebra/batch_norm.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 

@@ -3,9 +3,9 @@
 #ifndef BATCHNORM_DETAIL_PRIMITIVES_HPP
 #define BATCHNORM_DETAIL_PRIMITIVES_HPP
 
-#include "batchnorm/detail/algebra.hpp"
-#include "batchnorm/detail/kernels.hpp"
-#include "batchnorm/detail/passes.hpp"
+#include "batchnorm/detail/algebra/batch_norm.hpp"
+#include "batchnorm/detail/kernels/instances.hpp"
+#include "batchnorm/detail/schedule/passes.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {

@@ -1,0 +1,166 @@
+// The per-channel algebra between the primitives, in the accumulator type: every formula of the layer.
+
+#ifndef BATCHNORM_DETAIL_ALGEBRA_BATCH_NORM_HPP
+#define BATCHNORM_DETAIL_ALGEBRA_BATCH_NORM_HPP
+
+#include "batchnorm/detail/kernels/accumulate_gradients.hpp"
+#include "batchnorm/detail/kernels/accumulate_moments.hpp"
+#include "batchnorm/detail/kernels/apply_gradients.hpp"
+#include "batchnorm/detail/kernels/normalize.hpp"
+#include "batchnorm/detail/simd/isa.hpp"
+#include "batchnorm/options.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+// The formulas are written for a number or a pack of them, V; what calls them goes over the arrays of all channels.
+
+template <class A>
+using AlgebraPack = Pack<A, is_vectorized<A> ? baseline_bytes / static_cast<int>(sizeof(A)) : 1>;
+
+/// What normalization and its gradient need of each channel: x-hat = (x - mean - mean_residual) * inv_std.
+template <class A>
+struct ChannelStatistics : PerChannel<A, 3> {
+  A* mean() const { return this->arrays[0]; }
+  A* mean_residual() const { return this->arrays[1]; }
+  A* inv_std() const { return this->arrays[2]; }
+};
+
+/// The learnable scale and shift from some channel on; null where they are 1 and 0.
+template <class Param>
+struct Affine {
+  const Param *weight, *bias;
+};
+
+template <class V, class Param>
+BATCHNORM_ALWAYS_INLINE V load_or(const Param* values, Index c, double otherwise) {
+  return values == nullptr ? V::all(number<typename V::Scalar>(otherwise)) : load<V>(values + c);
+}
+
+/// 1 / sqrt(variance + epsilon); 0 where that sum is 0, so that a constant channel normalizes to its bias for an
+/// epsilon of 0 as for any other.
+template <class V>
+BATCHNORM_ALWAYS_INLINE V inverse_std(const V& variance, double epsilon) {
+  return inverse_or_zero(square_root(variance + V::all(number<typename V::Scalar>(epsilon))));
+}
+
+/// M2 / n or M2 / (n - 1); of a single value, 0.
+template <class V>
+BATCHNORM_ALWAYS_INLINE V variance_of(const V& M2, Index n, Variance kind) {
+  using A = typename V::Scalar;
+  if (n <= 1) return M2 * V::all(A(0));
+  return M2 / V::all(number<A>(kind == Variance::unbiased ? n - 1 : n));
+}
+
+/// The statistics of a batch of n values for each of some channels (arXiv 1502.03167, algorithm 1, with the biased
+/// variance M2 / n), and M2 itself where it is asked for.
+template <class A>
+void set_batch_statistics(Index channels, const MomentSums<A>& sums, Index n, double epsilon,
+                          const ChannelStatistics<A>& result, A* M2) {
+  const A inverse_n = A(1) / number<A>(n);
+  for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
+    using V = typename decltype(type)::Pack;
+    const V inverse_count = V::all(inverse_n);
+    const auto moments =
+        moments_of(load<V>(sums.center() + c), load<V>(sums.sum() + c), load<V>(sums.squares() + c), inverse_count);
+    store(result.mean() + c, moments.mean);
+    store(result.mean_residual() + c, moments.mean_residual);
+    store(result.inv_std() + c, inverse_std(moments.M2 * inverse_count, epsilon));
+    if (M2 != nullptr) store(M2 + c, moments.M2);
+  });
+}
+
+/// The running statistics as those of some channels.
+template <class A, class Param>
+void set_running_statistics(Index channels, const Param* mean, const Param* variance, double epsilon,
+                            const ChannelStatistics<A>& result) {
+  for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
+    using V = typename decltype(type)::Pack;
+    store(result.mean() + c, load<V>(mean + c));
+    store(result.mean_residual() + c, V::all(A(0)));
+    store(result.inv_std() + c, inverse_std(load<V>(variance + c), epsilon));
+  });
+}
+
+/// y = x-hat * weight + bias.
+template <class A, class Param>
+void set_normalize_terms(Index channels, const ChannelStatistics<A>& s, const Affine<Param>& affine,
+                         const NormalizeTerms<A>& result) {
+  for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
+    using V = typename decltype(type)::Pack;
+    store(result.mean() + c, load<V>(s.mean() + c));
+    store(result.mean_residual() + c, load<V>(s.mean_residual() + c));
+    store(result.scale() + c, load_or<V>(affine.weight, c, 1) * load<V>(s.inv_std() + c));
+    store(result.shift() + c, load_or<V>(affine.bias, c, 0));
+  });
+}
+
+/// sum(dy) and sum(dy * (x - mean)).
+template <class V>
+struct ChannelGradients {
+  V dy, dy_centered;
+};
+
+/// Of the channels from c on, of n values each. What their sums were taken about is a mean without its residual, or
+/// one's own mean, but for what that is off.
+template <class V, class A>
+BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const ProductSums<A>& sums, const A* mean_residuals, Index c,
+                                                         Index n, bool own_means) {
+  const V count = V::all(number<A>(n)), dy = load<V>(sums.dy() + c);
+  const V centered_dy = sub_mul(dy, load<V>(sums.dy_center() + c), count);
+  const V off = own_means ? load<V>(sums.x() + c) / count : load<V>(mean_residuals + c);
+  return {dy, sub_mul(load<V>(sums.products() + c), centered_dy, off)};
+}
+
+/// The gradient through the batch's own statistics (arXiv 1502.03167, section 3, gathered by powers of x - mean), and
+/// those of the parameters:
+///
+///     dx = (dy - mean(dy) - x-hat * mean(dy * x-hat)) * weight * inv_std
+///     dweight = sum(dy * x-hat)
+///     dbias = sum(dy)
+template <class A, class Param>
+void set_gradient_terms(Index channels, const ChannelStatistics<A>& s, const ProductSums<A>& sums, Index n,
+                        bool own_means, const Param* weight, const GradientTerms<A>& result, A* dweight, A* dbias) {
+  for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
+    using V = typename decltype(type)::Pack;
+    const V count = V::all(number<A>(n)), inv_std = load<V>(s.inv_std() + c);
+    const ChannelGradients<V> gradients = gradients_of<V>(sums, s.mean_residual(), c, n, own_means);
+    store(result.mean_dy() + c, gradients.dy / count);
+    store(result.mean() + c, load<V>(s.mean() + c));
+    store(result.mean_residual() + c, load<V>(s.mean_residual() + c));
+    store(result.projection() + c, gradients.dy_centered / count * inv_std * inv_std);
+    store(result.scale() + c, load_or<V>(weight, c, 1) * inv_std);
+    // No value is farther than sqrt(n) standard deviations from the mean of n.
+    store(result.reach() + c, inverse_or_zero(inv_std) * square_root(count));
+    store(dweight + c, gradients.dy_centered * inv_std);
+    store(dbias + c, gradients.dy);
+  });
+}
+
+/// The gradient through statistics that are constants, dx = dy * weight * inv_std, as a normalization of dy.
+template <class A, class Param>
+void set_constant_gradient_terms(Index channels, const ChannelStatistics<A>& s, const Param* weight,
+                                 const NormalizeTerms<A>& result) {
+  for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
+    using V = typename decltype(type)::Pack;
+    const V zero = V::all(A(0));
+    store(result.mean() + c, zero);
+    store(result.mean_residual() + c, zero);
+    store(result.scale() + c, load_or<V>(weight, c, 1) * load<V>(s.inv_std() + c));
+    store(result.shift() + c, zero);
+  });
+}
+
+/// result = (1 - momentum) * running + momentum * batch(type, c), the batch's pack from channel c on.
+template <class A, class Param, class Batch>
+void set_moving_average(Index channels, const Param* running, const A& momentum, const Batch& batch, Param* result) {
+  for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
+    using V = typename decltype(type)::Pack;
+    store(result + c, V::all(A(1) - momentum) * load<V>(running + c) + V::all(momentum) * batch(type, c));
+  });
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_ALGEBRA_BATCH_NORM_HPP

@@ -1,0 +1,51 @@
+// Eigen's tensors, and everything in which Eigen 3.4 and 5 differ.
+
+#ifndef BATCHNORM_DETAIL_INTERFACE_EIGEN_HPP
+#define BATCHNORM_DETAIL_INTERFACE_EIGEN_HPP
+
+#include <unsupported/Eigen/CXX11/Tensor>
+
+#include <cstddef>
+#include <type_traits>
+
+#include "batchnorm/detail/interface/config.hpp"
+
+#if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
+#error "batchnorm needs Eigen 3.4 or later"
+#endif
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+// The name of the namespace tells std::ptrdiff_t from other types by their first word.
+static_assert(sizeof(BATCHNORM_TEXT(BATCHNORM_ABI_INDEX)) > 1 || std::is_same_v<Eigen::Index, std::ptrdiff_t>,
+              "batchnorm: write EIGEN_DEFAULT_DENSE_INDEX_TYPE without std::, as in int32_t");
+
+// Eigen declares ThreadPoolDevice always and defines it only under EIGEN_USE_THREADS, which is the user's to define.
+// A comparison of pointers asks for no definition.
+template <class Device>
+inline constexpr bool is_thread_pool_device = std::is_convertible_v<const Device*, const Eigen::ThreadPoolDevice*>;
+
+template <class Device, class Expression, class Value>
+void assign_on(const Device& device, const Expression& expression, Value& value) {
+  using Assign = Eigen::TensorAssignOp<Value, const Expression>;
+  const auto dimensions = Eigen::TensorEvaluator<const Expression, Device>(expression, device).dimensions();
+  value.resize(dimensions);
+  const Assign assign(value, expression);
+  Eigen::internal::TensorExecutor<const Assign, Device>::run(assign, device);
+}
+
+// Makes `value` the value of the expression: on the device's threads, or on the caller's own where the device has none
+// or the caller is one of them (which Eigen would leave waiting for itself).
+template <class Device, class Expression, class Value>
+void evaluate(const Device& device, const Expression& expression, Value& value) {
+  if constexpr (is_thread_pool_device<Device>) {
+    if (device.currentThreadId() == -1) return assign_on<Eigen::ThreadPoolDevice>(device, expression, value);
+  }
+  assign_on(Eigen::DefaultDevice(), expression, value);
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_INTERFACE_EIGEN_HPP

@@ -1,0 +1,193 @@
+// What the library asks of an Eigen tensor: its type, shape and memory, and an expression's value as one temporary.
+
+#ifndef BATCHNORM_DETAIL_INTERFACE_TENSOR_HPP
+#define BATCHNORM_DETAIL_INTERFACE_TENSOR_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "batchnorm/detail/interface/eigen.hpp"
+#include "batchnorm/detail/interface/error.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+using Index = Eigen::Index;
+
+template <class X>
+using plain = std::remove_cv_t<std::remove_reference_t<X>>;
+
+template <class Derived>
+std::true_type derives_from_tensor(const Eigen::TensorBase<Derived, Eigen::ReadOnlyAccessors>*);
+std::false_type derives_from_tensor(...);
+
+/// Any tensor expression, a tensor itself included.
+template <class X>
+inline constexpr bool is_tensor = decltype(derives_from_tensor(std::declval<plain<X>*>()))::value;
+
+/// Tensors whose elements lie in memory: Tensor, TensorFixedSize and TensorMap.
+template <class X>
+inline constexpr bool has_storage = false;
+template <class T, int Dims, int Options, class I>
+inline constexpr bool has_storage<Eigen::Tensor<T, Dims, Options, I>> = true;
+template <class T, class Sizes, int Options, class I>
+inline constexpr bool has_storage<Eigen::TensorFixedSize<T, Sizes, Options, I>> = true;
+template <class Plain, int Options, template <class> class Pointer>
+inline constexpr bool has_storage<Eigen::TensorMap<Plain, Options, Pointer>> = true;
+
+// In its own struct so that nothing is asked of a type that is no tensor.
+template <class X, bool = is_tensor<X>>
+struct tensor_traits {
+  using Scalar = void;
+  using Index = Eigen::Index;
+  static constexpr int rank = 0;
+  static constexpr int layout = Eigen::ColMajor;
+};
+template <class X>
+struct tensor_traits<X, true> {
+  using Traits = Eigen::internal::traits<plain<X>>;
+  using Scalar = std::remove_const_t<typename Traits::Scalar>;
+  using Index = typename Traits::Index;
+  static constexpr int rank = Traits::NumDimensions;
+  static constexpr int layout = Traits::Layout;
+};
+
+template <class X>
+using scalar_of = typename tensor_traits<X>::Scalar;
+template <class X>
+inline constexpr int rank_of = tensor_traits<X>::rank;
+template <class X>
+inline constexpr int layout_of = tensor_traits<X>::layout;
+
+/// The tensor that holds the value of an expression like X, or a result for it.
+template <class X>
+using tensor_like =
+    Eigen::Tensor<scalar_of<X>, rank_of<X>, static_cast<int>(layout_of<X>), typename tensor_traits<X>::Index>;
+
+template <class Y>
+constexpr bool is_writable() {
+  using Reference = std::remove_reference_t<Y>;
+  if constexpr (!has_storage<plain<Y>>) {
+    return false;
+  } else if constexpr (std::is_same_v<plain<Y>, tensor_like<Y>>) {
+    return std::is_lvalue_reference_v<Y> && !std::is_const_v<Reference>;  // a temporary's contents would be lost
+  } else {
+    using Element = std::remove_pointer_t<decltype(std::declval<Reference&>().data())>;
+    return !std::is_const_v<Element>;
+  }
+}
+
+// The checks of types say one thing and are false where it is wrong, so that nothing more is compiled of the call.
+
+template <class T, int Dims, class X>
+constexpr bool check_input_type() {
+  static_assert(is_tensor<X>,
+                "batchnorm: expected an Eigen tensor: a Tensor, TensorFixedSize, TensorMap or an expression of them");
+  if constexpr (is_tensor<X>) {
+    constexpr bool same_rank = rank_of<X> == Dims, same_scalar = std::is_same_v<scalar_of<X>, T>;
+    static_assert(same_rank, "batchnorm: the rank of the tensor differs from the layer's Dims");
+    static_assert(!same_rank || same_scalar, "batchnorm: the tensor's scalar type differs from the layer's T");
+    return same_rank && same_scalar;
+  } else {
+    return false;
+  }
+}
+
+// Y as it was deduced for a forwarding reference.
+template <class X, class Y>
+constexpr bool check_output_type() {
+  constexpr bool stored = is_tensor<Y> && has_storage<plain<Y>>;
+  static_assert(stored, "batchnorm: the result can only be written to a Tensor, TensorFixedSize or TensorMap");
+  if constexpr (stored) {
+    constexpr bool writable = is_writable<Y>(), same_rank = rank_of<Y> == rank_of<X>;
+    constexpr bool same_scalar = std::is_same_v<scalar_of<Y>, scalar_of<X>>;
+    constexpr bool same_layout = static_cast<int>(layout_of<Y>) == static_cast<int>(layout_of<X>);
+    static_assert(writable, "batchnorm: the result cannot be written to a constant or temporary tensor");
+    static_assert(!writable || same_rank, "batchnorm: the rank of the result differs from the input's");
+    static_assert(!(writable && same_rank) || same_scalar,
+                  "batchnorm: the scalar type of the result differs from the input's");
+    static_assert(!(writable && same_rank && same_scalar) || same_layout,
+                  "batchnorm: the layout of the result differs from the input's (RowMajor or ColMajor)");
+    return writable && same_rank && same_scalar && same_layout;
+  } else {
+    return false;
+  }
+}
+
+template <class X, class Dy>
+constexpr bool check_gradient_type() {
+  constexpr bool same_layout = static_cast<int>(layout_of<X>) == static_cast<int>(layout_of<Dy>);
+  static_assert(same_layout, "batchnorm: the layout of dy differs from that of x (RowMajor or ColMajor)");
+  return same_layout;
+}
+
+// Eigen's Sizes<...> is indexed by a signed number, its DSizes by an unsigned one.
+template <class Dimensions>
+struct dimension_index {
+  using type = std::size_t;
+};
+template <std::ptrdiff_t... sizes>
+struct dimension_index<Eigen::Sizes<sizes...>> {
+  using type = std::ptrdiff_t;
+};
+
+template <int Dims>
+using Shape = std::array<Index, static_cast<std::size_t>(Dims)>;
+
+template <class X>
+Shape<rank_of<X>> shape_of(const X& x) {
+  const auto& dimensions = x.dimensions();
+  using DimensionIndex = typename dimension_index<plain<decltype(dimensions)>>::type;
+  Shape<rank_of<X>> shape{};
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    shape[i] = static_cast<Index>(dimensions[static_cast<DimensionIndex>(i)]);
+  }
+  return shape;
+}
+
+/// A tensor of x's shape for a result.
+template <class X>
+tensor_like<X> result_like(const X& x) {
+  Eigen::array<typename tensor_traits<X>::Index, static_cast<std::size_t>(rank_of<X>)> dimensions;
+  const auto shape = shape_of(x);
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    dimensions[i] = static_cast<typename tensor_traits<X>::Index>(shape[i]);
+  }
+  return tensor_like<X>(dimensions);
+}
+
+/// The tensor itself where its elements lie in memory, else its value, computed on the caller's threads if it has some.
+template <class Device, class X>
+decltype(auto) evaluated(const Device& device, const X& x) {
+  if constexpr (has_storage<X>) {
+    return (x);
+  } else {
+    tensor_like<X> value;
+    evaluate(device, x, value);
+    return value;
+  }
+}
+
+template <class T>
+bool overlap(const T* a, const T* b, Index size) {
+  const auto first = reinterpret_cast<std::uintptr_t>(a), second = reinterpret_cast<std::uintptr_t>(b);
+  const auto bytes = static_cast<std::uintptr_t>(size) * sizeof(T);
+  return first < second + bytes && second < first + bytes;
+}
+
+/// An output must be the input's memory exactly, for work in place, or apart from it.
+template <class T>
+void check_overlap(const char* input_name, const T* input, const char* output_name, const T* output, Index size) {
+  require(input == output || !overlap(input, output, size), "expected ", output_name, " to be ", input_name,
+          " itself or memory apart from it, got memory that begins ",
+          (reinterpret_cast<std::intptr_t>(output) - reinterpret_cast<std::intptr_t>(input)), " bytes from that of ",
+          input_name);
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_INTERFACE_TENSOR_HPP

@@ -1,0 +1,98 @@
+// The instruction set, chosen once at run time, so that a program compiled for any x86-64 uses what its processor has.
+
+#ifndef BATCHNORM_DETAIL_SIMD_ISA_HPP
+#define BATCHNORM_DETAIL_SIMD_ISA_HPP
+
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+#include "batchnorm/detail/interface/error.hpp"
+#include "batchnorm/detail/simd/pack.hpp"
+
+#if BATCHNORM_X86_DISPATCH
+#include <cpuid.h>
+#endif
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// baseline is what the unit is compiled for: SSE2 on x86-64, NEON on AArch64, or more with flags like -mavx2.
+enum class Isa { baseline, avx2, avx512 };
+
+inline Isa supported_isa() {
+#if BATCHNORM_X86_DISPATCH
+  unsigned eax, ebx, ecx = 0, edx;  // Clang 14 cannot ask for f16c by name
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  if (!f16c) return Isa::baseline;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    return Isa::avx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::avx2;
+#endif
+  return Isa::baseline;
+}
+
+inline Isa parse_isa(const char* name) {
+  const std::string_view text = name == nullptr ? "avx512" : name;
+  require(text == "baseline" || text == "avx2" || text == "avx512",
+          "expected baseline, avx2 or avx512 in the environment variable BATCHNORM_MAX_ISA, got \"", text, "\"");
+  return text == "baseline" ? Isa::baseline : text == "avx2" ? Isa::avx2 : Isa::avx512;
+}
+
+/// The best instruction set of this processor, no better than the environment variable BATCHNORM_MAX_ISA allows. Asked
+/// once; a value that is no instruction set's name is std::invalid_argument.
+inline Isa best_isa() {
+  static const Isa isa = [] {
+    const Isa limit = parse_isa(std::getenv("BATCHNORM_MAX_ISA")), most = supported_isa();
+    return limit < most ? limit : most;
+  }();
+  return isa;
+}
+
+#if BATCHNORM_X86_DISPATCH
+// Kernel::call<Bytes> is always inlined and compiled here with the instructions that registers of `Bytes` need.
+template <class Kernel, class... Arguments>
+__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"))) BATCHNORM_NOINLINE void run_avx512(
+    const Arguments&... arguments) {
+  Kernel::template call<64>(arguments...);
+}
+
+template <class Kernel, class... Arguments>
+__attribute__((target("avx2,fma,f16c"))) BATCHNORM_NOINLINE void run_avx2(const Arguments&... arguments) {
+  Kernel::template call<32>(arguments...);
+}
+#endif
+
+// What the unit itself is compiled for.
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__F16C__)
+inline constexpr int baseline_bytes = 64;
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+inline constexpr int baseline_bytes = 32;
+#else
+inline constexpr int baseline_bytes = 16;
+#endif
+
+template <class Kernel, class... Arguments>
+BATCHNORM_NOINLINE void run_baseline(const Arguments&... arguments) {
+  Kernel::template call<baseline_bytes>(arguments...);
+}
+
+/// Runs a kernel for tensors of T by the instruction set given.
+template <class Kernel, class T, class... Arguments>
+void run_kernel(Isa isa, const Arguments&... arguments) {
+#if BATCHNORM_X86_DISPATCH
+  if constexpr (is_vectorized<T>) {
+    if (isa == Isa::avx512) return run_avx512<Kernel>(arguments...);
+    if (isa == Isa::avx2) return run_avx2<Kernel>(arguments...);
+  }
+#endif
+  static_cast<void>(isa);
+  run_baseline<Kernel>(arguments...);
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_SIMD_ISA_HPP

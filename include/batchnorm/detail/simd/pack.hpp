@@ -1,0 +1,349 @@
+// Pack<T, N>: N numbers that the kernels treat as one. On GCC and Clang float and double packs are vector registers of
+// whatever width N asks for; any other type or compiler gets the same interface as loops over N elements.
+
+#ifndef BATCHNORM_DETAIL_SIMD_PACK_HPP
+#define BATCHNORM_DETAIL_SIMD_PACK_HPP
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "batchnorm/detail/interface/tensor.hpp"
+#include "batchnorm/detail/simd/scalar.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// How many values of the type C, in which a tensor of T is computed, a kernel with registers of `Bytes` takes at once.
+template <class T, class C, int Bytes>
+inline constexpr int lanes = is_vectorized<T> ? Bytes / static_cast<int>(sizeof(C)) : 1;
+
+/// The sum of N numbers, two and two, which takes a fraction of the time that one after another takes.
+template <int N, class T>
+BATCHNORM_ALWAYS_INLINE T sum_of(const T* values) {
+  if constexpr (N == 1) {
+    return values[0];
+  } else {
+    const T first = sum_of<N / 2>(values), second = sum_of<N - N / 2>(values + N / 2);
+    return first + second;
+  }
+}
+
+// The value of each operation is named before it is stored: GCC 12 fails on an operator that may throw otherwise.
+template <class T, int N>
+struct Pack {
+  using Scalar = T;
+  static constexpr int size = N;
+  T v[N];
+
+  static BATCHNORM_ALWAYS_INLINE Pack all(const T& value) {
+    Pack result;
+    for (int i = 0; i < N; ++i) result.v[i] = value;
+    return result;
+  }
+  friend BATCHNORM_ALWAYS_INLINE Pack operator+(const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) {
+      const T sum = a.v[i] + b.v[i];
+      result.v[i] = sum;
+    }
+    return result;
+  }
+  friend BATCHNORM_ALWAYS_INLINE Pack operator-(const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) {
+      const T difference = a.v[i] - b.v[i];
+      result.v[i] = difference;
+    }
+    return result;
+  }
+  friend BATCHNORM_ALWAYS_INLINE Pack operator*(const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) {
+      const T product = a.v[i] * b.v[i];
+      result.v[i] = product;
+    }
+    return result;
+  }
+  friend BATCHNORM_ALWAYS_INLINE Pack operator/(const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) {
+      const T quotient = a.v[i] / b.v[i];
+      result.v[i] = quotient;
+    }
+    return result;
+  }
+  /// a * b + c. One expression: Clang contracts it into one instruction only so.
+  friend BATCHNORM_ALWAYS_INLINE Pack mul_add(const Pack& a, const Pack& b, const Pack& c) {
+    Pack result;
+    for (int i = 0; i < N; ++i) {
+      const T sum = a.v[i] * b.v[i] + c.v[i];
+      result.v[i] = sum;
+    }
+    return result;
+  }
+  /// c - a * b.
+  friend BATCHNORM_ALWAYS_INLINE Pack sub_mul(const Pack& c, const Pack& a, const Pack& b) {
+    Pack result;
+    for (int i = 0; i < N; ++i) {
+      const T difference = c.v[i] - a.v[i] * b.v[i];
+      result.v[i] = difference;
+    }
+    return result;
+  }
+  /// The first `count` numbers of a, and of b those after them.
+  friend BATCHNORM_ALWAYS_INLINE Pack blend(const Pack& a, const Pack& b, Index count) {
+    Pack result = b;
+    for (int i = 0; i < N && i < count; ++i) result.v[i] = a.v[i];
+    return result;
+  }
+  /// 0 in place of a's numbers below 0.
+  friend BATCHNORM_ALWAYS_INLINE Pack not_negative(const Pack& a) {
+    Pack result = a;
+    for (int i = 0; i < N; ++i) {
+      if (a.v[i] < T(0)) result.v[i] = T(0);
+    }
+    return result;
+  }
+  /// 1 / a, but 0 where a is 0.
+  friend BATCHNORM_ALWAYS_INLINE Pack inverse_or_zero(const Pack& a) {
+    Pack result = a;
+    for (int i = 0; i < N; ++i) {
+      if (a.v[i] == T(0)) {
+        result.v[i] = T(0);
+      } else {
+        const T inverse = T(1) / a.v[i];
+        result.v[i] = inverse;
+      }
+    }
+    return result;
+  }
+  friend BATCHNORM_ALWAYS_INLINE T sum(const Pack& a) { return sum_of<N>(a.v); }
+};
+
+#if BATCHNORM_GNU
+
+// The vector types, named one by one: GCC converts between vectors only where their size depends on no template
+// parameter. may_alias and the alignment of one element let them be loaded from any address.
+template <class T, int N>
+struct vector_of;
+
+#define BATCHNORM_VECTOR(T, Mask, N)                                                              \
+  template <>                                                                                     \
+  struct vector_of<T, N> {                                                                        \
+    typedef T type __attribute__((vector_size(N * sizeof(T))));                                   \
+    typedef Mask mask __attribute__((vector_size(N * sizeof(T))));                                \
+    typedef T memory __attribute__((vector_size(N * sizeof(T)), may_alias, aligned(alignof(T)))); \
+  };
+BATCHNORM_VECTOR(float, std::int32_t, 2)
+BATCHNORM_VECTOR(float, std::int32_t, 4)
+BATCHNORM_VECTOR(float, std::int32_t, 8)
+BATCHNORM_VECTOR(float, std::int32_t, 16)
+BATCHNORM_VECTOR(double, std::int64_t, 2)
+BATCHNORM_VECTOR(double, std::int64_t, 4)
+BATCHNORM_VECTOR(double, std::int64_t, 8)
+BATCHNORM_VECTOR(double, std::int64_t, 16)
+#ifdef __clang__
+BATCHNORM_VECTOR(__fp16, std::int16_t, 4)
+BATCHNORM_VECTOR(__fp16, std::int16_t, 8)
+BATCHNORM_VECTOR(__fp16, std::int16_t, 16)
+#endif
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 2)
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 4)
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 8)
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 16)
+BATCHNORM_VECTOR(std::uint16_t, std::int16_t, 32)
+BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 2)
+BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 4)
+BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 8)
+BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 16)
+#undef BATCHNORM_VECTOR
+
+// N lanes from the (N - count)-th on are a mask of the first `count`. In memory, since GCC 16 makes one of a comparison
+// lane by lane.
+template <class Lane, int N>
+struct FirstLanes {
+  Lane masks[2 * N];
+
+  constexpr FirstLanes() : masks() {
+    for (int i = 0; i < 2 * N; ++i) masks[i] = i < N ? Lane(-1) : Lane(0);
+  }
+};
+template <class Lane, int N>
+inline constexpr FirstLanes<Lane, N> first_lanes{};
+
+// A vector in a struct: passed by value between functions that are always inlined, it draws no warning about the
+// calling convention, which a bare vector would.
+template <class T, int N>
+struct VectorPack {
+  using Scalar = T;
+  using Vector = typename vector_of<T, N>::type;
+  using Mask = typename vector_of<T, N>::mask;
+  using Memory = typename vector_of<T, N>::memory;
+  using Self = Pack<T, N>;
+  static constexpr int size = N;
+  Vector v;
+
+  static BATCHNORM_ALWAYS_INLINE Self all(T value) {
+    Vector result{};
+    for (int i = 0; i < N; ++i) result[i] = value;
+    return Self{{result}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self operator+(const Self& a, const Self& b) { return Self{{a.v + b.v}}; }
+  friend BATCHNORM_ALWAYS_INLINE Self operator-(const Self& a, const Self& b) { return Self{{a.v - b.v}}; }
+  friend BATCHNORM_ALWAYS_INLINE Self operator*(const Self& a, const Self& b) { return Self{{a.v * b.v}}; }
+  friend BATCHNORM_ALWAYS_INLINE Self operator/(const Self& a, const Self& b) { return Self{{a.v / b.v}}; }
+  friend BATCHNORM_ALWAYS_INLINE Self mul_add(const Self& a, const Self& b, const Self& c) {
+    return Self{{a.v * b.v + c.v}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self sub_mul(const Self& c, const Self& a, const Self& b) {
+    return Self{{c.v - a.v * b.v}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self blend(const Self& a, const Self& b, Index count) {
+    using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
+    Mask from_a;
+    std::memcpy(&from_a, first_lanes<Lane, N>.masks + (N - count), sizeof(from_a));
+    return Self{
+        {reinterpret_cast<Vector>((reinterpret_cast<Mask>(a.v) & from_a) | (reinterpret_cast<Mask>(b.v) & ~from_a))}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self not_negative(const Self& a) {
+    const Mask negative = a.v < Vector{};
+    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(a.v) & ~negative)}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self inverse_or_zero(const Self& a) {
+    const Mask zero = a.v == Vector{};
+    const Self inverse = all(T(1)) / a;
+    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(inverse.v) & ~zero)}};
+  }
+  friend BATCHNORM_ALWAYS_INLINE T sum(const Self& a) {
+    T lanes[N];
+    std::memcpy(lanes, &a.v, sizeof(lanes));
+    return sum_of<N>(lanes);
+  }
+};
+
+#define BATCHNORM_PACK(T, N) \
+  template <>                \
+  struct Pack<T, N> : VectorPack<T, N> {};
+BATCHNORM_PACK(float, 4)
+BATCHNORM_PACK(float, 8)
+BATCHNORM_PACK(float, 16)
+BATCHNORM_PACK(double, 2)
+BATCHNORM_PACK(double, 4)
+BATCHNORM_PACK(double, 8)
+#undef BATCHNORM_PACK
+
+template <class P>
+inline constexpr bool is_register = std::is_base_of_v<VectorPack<typename P::Scalar, P::size>, P>;
+
+#else
+template <class P>
+inline constexpr bool is_register = false;
+#endif
+
+/// The square root of each number.
+template <class P>
+BATCHNORM_ALWAYS_INLINE P square_root(const P& a) {
+  using std::sqrt;
+  P result = a;
+#if BATCHNORM_GCC_ASSEMBLY
+  // GCC computes numbers of a vector one by one, with a detour for errno.
+  if constexpr (is_register<P> && std::is_same_v<typename P::Scalar, double> && P::size == 2) {
+    asm("%vsqrtpd %1, %0" : "=x"(result.v) : "x"(a.v));
+    return result;
+  }
+#endif
+  for (int i = 0; i < P::size; ++i) {
+    const typename P::Scalar root = sqrt(a.v[i]);
+    result.v[i] = root;
+  }
+  return result;
+}
+
+/// Whether kernels with registers of `Bytes` may count on fused multiplication and addition.
+template <int Bytes>
+inline constexpr bool has_fused = BATCHNORM_X86_DISPATCH&& Bytes >= 32;
+
+/// a * b + c, rounded once, which mul_add leaves to the compiler. Of packs, for kernels that has_fused.
+template <class P>
+BATCHNORM_ALWAYS_INLINE P fused_mul_add(const P& a, const P& b, const P& c) {
+  if constexpr (P::size == 1) {
+    return {{std::fma(a.v[0], b.v[0], c.v[0])}};
+  } else {
+#if BATCHNORM_X86_DISPATCH && defined(__clang__)
+#pragma clang fp contract(on)
+    return {{a.v * b.v + c.v}};
+#elif BATCHNORM_X86_DISPATCH
+    auto sum = c.v;  // of a member of a P GCC would keep a copy on the stack
+    if constexpr (std::is_same_v<typename P::Scalar, float>) {
+      asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
+    } else {
+      asm("vfmadd231pd %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
+    }
+    return {{sum}};
+#endif
+  }
+}
+
+/// c - a * b, likewise, of floats.
+template <class P>
+BATCHNORM_ALWAYS_INLINE P fused_sub_mul(const P& c, const P& a, const P& b) {
+  static_assert(std::is_same_v<typename P::Scalar, float>);
+  if constexpr (P::size == 1) {
+    return {{std::fma(-a.v[0], b.v[0], c.v[0])}};
+  } else {
+#if BATCHNORM_X86_DISPATCH && defined(__clang__)
+#pragma clang fp contract(on)
+    return {{c.v - a.v * b.v}};
+#elif BATCHNORM_X86_DISPATCH
+    auto difference = c.v;
+    asm("vfnmadd231ps %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
+    return {{difference}};
+#endif
+  }
+}
+
+/// sum + a * b for a loop that adds up, in packs rounded alike in every such loop. GCC, left alone, fuses by the loop:
+/// not where it expects the sum to be ready sooner otherwise (-mtune=generic since GCC 14, Zen's, -mcpu=ampere1).
+template <class P>
+BATCHNORM_ALWAYS_INLINE P add_product(const P& sum, const P& a, const P& b) {
+  if constexpr (is_register<P> && has_fused<sizeof(P)>) {
+    return fused_mul_add(a, b, sum);
+  } else {
+#if BATCHNORM_GNU && defined(__aarch64__) && !defined(__clang__)
+    if constexpr (is_register<P>) {
+      auto result = sum.v;
+      if constexpr (P::size == 4) {
+        asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(result) : "w"(a.v), "w"(b.v));
+      } else {
+        asm("fmla %0.2d, %1.2d, %2.2d" : "+w"(result) : "w"(a.v), "w"(b.v));
+      }
+      return {{result}};
+    }
+#endif
+    return mul_add(a, b, sum);
+  }
+}
+
+/// Tells a function which pack to work in.
+template <class P>
+struct PackType {
+  using Pack = P;
+};
+
+/// Calls f(PackType<Q>(), i) for all of [0, n), Q::size numbers from i on at a time, Q being P or, for those that are
+/// left, a pack of one.
+template <class P, class F>
+BATCHNORM_ALWAYS_INLINE void for_each_pack(Index n, const F& f) {
+  Index i = 0;
+  for (; i + P::size <= n; i += P::size) f(PackType<P>(), i);
+  if constexpr (P::size > 1) {
+    for (; i < n; ++i) f(PackType<Pack<typename P::Scalar, 1>>(), i);
+  }
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_SIMD_PACK_HPP
