@@ -219,18 +219,18 @@ TEMPLATE_TEST_CASE("a channel's sums have the same bits in any block of channels
 // Else a thread waits for memory at every row: 20 times as long as the pass takes, where each row is a line of the
 // cache.
 TEST_CASE("channels whose rows are short and far apart are summed straight through memory, by all threads") {
-  using batchnorm::detail::Partition;
+  using batchnorm::detail::Tiling;
   using batchnorm::detail::View;
   for (const Eigen::Index threads : {1, 4}) {
     for (const Eigen::Index tensors : {1, 2}) {
       for (const View& view : {View{46875, 64, 16}, View{4096, 64, 49}, View{6147, 64, 122}}) {
-        const Partition partition = Partition::for_sums(view, sizeof(float), tensors, threads);
+        const Tiling tiling = Tiling::for_sums(view, {sizeof(float), tensors, threads, 1024});
         INFO(view.outer << " x " << view.channels << " x " << view.inner << ", " << threads << " threads");
-        CHECK_FALSE(partition.fused());
-        CHECK(partition.tile(0, 0).channels() == view.channels);
-        CHECK(partition.tiles() >= 4 * threads);
+        CHECK_FALSE(tiling.blocks.block_wise);
+        CHECK(tiling.tile(0, 0).channels() == view.channels);
+        CHECK(tiling.count() >= 4 * threads);
       }
-      CHECK(Partition::for_sums(View{32, 64, 3136}, sizeof(float), tensors, threads).fused());
+      CHECK(Tiling::for_sums(View{32, 64, 3136}, {sizeof(float), tensors, threads, 1024}).blocks.block_wise);
     }
   }
 }

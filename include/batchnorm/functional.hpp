@@ -43,6 +43,27 @@ struct GradientSums {
 
 namespace detail {
 
+// The arrays of coefficients that are only read. No deviation is known of what a caller hands in.
+
+template <class A>
+NormalizeArrays<A> arrays_of(const NormalizeCoefficients<A>& k) {
+  NormalizeArrays<A> result;
+  A** array = result.arrays;
+  for (const auto* tensor : {&k.mean, &k.mean_residual, &k.scale, &k.shift}) *array++ = const_cast<A*>(tensor->data());
+  return result;
+}
+
+template <class A>
+GradientArrays<A> arrays_of(const GradientCoefficients<A>& k) {
+  GradientArrays<A> result;
+  A** array = result.arrays;
+  for (const auto* tensor : {&k.mean_dy, &k.mean, &k.mean_residual, &k.projection, &k.scale}) {
+    *array++ = const_cast<A*>(tensor->data());
+  }
+  *array = nullptr;
+  return result;
+}
+
 template <class X>
 View view_of(const X& x, int channel_axis) {
   return make_view(shape_of(x), layout_of<X>, normalized_axis(channel_axis, rank_of<X>));
@@ -95,12 +116,9 @@ void normalize(const Device& device, const X& x, int channel_axis,
   const detail::scalar_of<X>*const from = input.data(), *const output = y.data();
   detail::check_overlap("x", from, "y", output, view.size());
   if (view.size() == 0) return;
-  using Terms = detail::NormalizeTerms<AccumulatorOf<X>>;
-  detail::normalize(device, view, from, y.data(), [&](Eigen::Index c, Eigen::Index channels, const Terms& terms) {
-    std::copy_n(coefficients.mean.data() + c, channels, terms.mean());
-    std::copy_n(coefficients.mean_residual.data() + c, channels, terms.mean_residual());
-    std::copy_n(coefficients.scale.data() + c, channels, terms.scale());
-    std::copy_n(coefficients.shift.data() + c, channels, terms.shift());
+  const auto arrays = detail::arrays_of(coefficients);
+  detail::normalize(device, view, from, y.data(), [&](const detail::Tile& tile, const auto& f) {
+    f(detail::from_channel(arrays, tile.channel_begin));
   });
 }
 
@@ -134,9 +152,9 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
   const T *const x_data = input.data(), *const dy_data = gradient.data();
   detail::accumulate_gradients(
       device, view, x_data, dy_data, mean.data(), false, &workspace,
-      [&](Eigen::Index first, Eigen::Index channels, const detail::ProductSums<A>& sums,
-          const detail::GradientTerms<A>&) {
-        using One = detail::Pack<A, 1>;
+      [&](detail::Index first, detail::Index channels, const detail::GradientSumArrays<A>& sums,
+          const detail::GradientArrays<A>&) {
+        using One = typename detail::AlgebraPack<A>::One;
         for (Eigen::Index c = 0; c < channels; ++c) {
           const auto totals =
               detail::gradients_of<One>(sums, mean_residual.data() + first, c, view.values_per_channel(), false);
@@ -179,16 +197,7 @@ void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel
   detail::check_overlap("x", x_data, "dx", output, view.size());
   detail::check_overlap("dy", dy_data, "dx", output, view.size());
   if (view.size() == 0) return;
-  using Terms = detail::GradientTerms<AccumulatorOf<X>>;
-  detail::apply_gradients(device, view, x_data, dy_data, dx.data(),
-                          [&](Eigen::Index c, Eigen::Index channels, const Terms& terms) {
-                            std::copy_n(coefficients.mean_dy.data() + c, channels, terms.mean_dy());
-                            std::copy_n(coefficients.mean.data() + c, channels, terms.mean());
-                            std::copy_n(coefficients.mean_residual.data() + c, channels, terms.mean_residual());
-                            std::copy_n(coefficients.projection.data() + c, channels, terms.projection());
-                            std::copy_n(coefficients.scale.data() + c, channels, terms.scale());
-                            std::fill_n(terms.reach(), channels, AccumulatorOf<X>(0));
-                          });
+  detail::apply_gradients(device, view, x_data, dy_data, dx.data(), detail::arrays_of(coefficients));
 }
 
 /// Primitive 4 on the calling thread.

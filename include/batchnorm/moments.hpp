@@ -49,7 +49,7 @@ class BasicMoments {
   Vector variance(Variance kind = Variance::biased) const {
     Vector result(channels());
     for (Index c = 0; c < channels(); ++c) {
-      const auto M2 = detail::Pack<A, 1>::all(M2_(c));
+      const auto M2 = detail::AlgebraPack<A>::One::all(M2_(c));
       result(c) = count_ < 2 ? A(0) : detail::variance_of(M2, count_, kind).v[0];
     }
     return result;
@@ -87,11 +87,11 @@ class BasicMoments {
     // For pooled statistics every digit counts: all sums are of A.
     detail::accumulate_moments<A>(
         device, view, data, &workspace,
-        [&](Index first, Index channels, const detail::MomentSums<A>& sums, const detail::NormalizeTerms<A>&) {
-          using One = detail::Pack<A, 1>;
+        [&](Index first, Index channels, const detail::MomentSums<A>& sums, const detail::NormalizeArrays<A>&) {
+          using One = typename detail::AlgebraPack<A>::One;
           const One inverse_count = One::all(A(1) / detail::number<A>(added.count_));
           for (Index c = 0; c < channels; ++c) {
-            const auto moments = detail::moments_of(One::all(sums.center()[c]), One::all(sums.sum()[c]),
+            const auto moments = detail::moments_of(One::all(sums.pivot()[c]), One::all(sums.sum()[c]),
                                                     One::all(sums.squares()[c]), inverse_count);
             added.set(first + c, {moments.mean.v[0], moments.mean_residual.v[0], moments.M2.v[0]});
           }

@@ -85,14 +85,8 @@ double largest_error_of_dx(const Regime& regime, Numbers& numbers) {
   const batchnorm::detail::View view{regime.outer, regime.channels, regime.inner};
   batchnorm::detail::apply_gradients(
       Eigen::DefaultDevice(), view, x.data(), dy.data(), dx.data(),
-      [&](std::int64_t c, std::int64_t channels, const batchnorm::detail::GradientTerms<double>& terms) {
-        std::copy_n(k.mean_dy.data() + c, channels, terms.mean_dy());
-        std::copy_n(k.mean.data() + c, channels, terms.mean());
-        std::copy_n(k.mean_residual.data() + c, channels, terms.mean_residual());
-        std::copy_n(k.projection.data() + c, channels, terms.projection());
-        std::copy_n(k.scale.data() + c, channels, terms.scale());
-        std::copy_n(reach.data() + c, channels, terms.reach());
-      });
+      batchnorm::detail::GradientArrays<double>{{{k.mean_dy.data(), k.mean.data(), k.mean_residual.data(),
+                                                  k.projection.data(), k.scale.data(), reach.data()}}});
   double largest_error = 0;
   for (std::size_t c = 0; c < n; ++c) {
     for (std::int64_t i = 0; i < regime.values_per_channel(); ++i) {

@@ -15,21 +15,21 @@
 
 namespace {
 
-using batchnorm::detail::Partition;
 using batchnorm::detail::Tile;
+using batchnorm::detail::Tiling;
 using batchnorm::detail::View;
 using Index = Eigen::Index;
 
 constexpr Index two_to_31 = Index(1) << 31;
 
 // Whether the tiles cut the view into parts that together are all of it and lie one after another.
-void check_cover(const View& view, const Partition& partition) {
+void check_cover(const View& view, const Tiling& tiling) {
   Index elements = 0, outer_end = 0;
   bool one_after_another = true;
-  for (Index slice = 0; slice < partition.slices(); ++slice) {
+  for (Index slice = 0; slice < tiling.slices.count(); ++slice) {
     Index channel_end = 0;
-    for (Index block = 0; block < partition.blocks(); ++block) {
-      const Tile tile = partition.tile(slice, block);
+    for (Index block = 0; block < tiling.blocks.count; ++block) {
+      const Tile tile = tiling.tile(slice, block);
       one_after_another = one_after_another && tile.channel_begin == channel_end;
       channel_end = tile.channel_end;
       elements += tile.channels() * tile.values_per_channel();
@@ -51,8 +51,8 @@ TEST_CASE("a batch of 2^31 elements and more is counted and cut in 64 bits") {
     CHECK(view.values_per_channel() == view.outer * view.inner);
     CHECK(view.size() >= two_to_31);
     for (const Index threads : {1, 8}) {
-      check_cover(view, Partition::for_sums(view, sizeof(float), 2, threads));
-      check_cover(view, Partition::for_elements(view, sizeof(float), threads));
+      check_cover(view, Tiling::for_sums(view, {sizeof(float), 2, threads, 1024}));
+      check_cover(view, Tiling::for_elements(view, {sizeof(float), 1, threads, 1024}));
     }
   }
   const std::array<Index, 4> shape{1 << 10, 3, 1 << 11, 1 << 11};

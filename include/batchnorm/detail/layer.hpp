@@ -89,9 +89,10 @@ struct Layer {
     } else {
       const ChannelStatistics<A> statistics = scratch.saved.arrays();
       set_running_statistics(channels(), running_mean.data(), running_var.data(), options.epsilon(), statistics);
-      normalize(device, view, x.data, y.data, [&](Index c, Index count, const NormalizeTerms<A>& terms) {
-        set_normalize_terms(count, from_channel(statistics, c), affine(c), terms);
-      });
+      const auto coefficients = coefficients_in_workspace();
+      set_normalize_coefficients(channels(), statistics, affine(0), coefficients);
+      normalize(device, view, x.data, y.data,
+                [&](const Tile& tile, const auto& f) { f(from_channel(coefficients, tile.channel_begin)); });
     }
     scratch.saved.shape_ = x.shape;
     scratch.saved.constant_ = !by_batch;
@@ -118,11 +119,15 @@ struct Layer {
         return statistics;
       });
     } else {
-      normalize(device, view, x.data, y.data, [&](Index c, Index count, const NormalizeTerms<A>& terms) {
-        TileQuantities<ChannelStatistics<A>> statistics;
-        set_running_statistics(count, running_mean.data() + c, running_var.data() + c, options.epsilon(),
-                               statistics.all());
-        set_normalize_terms(count, statistics.all(), affine(c), terms);
+      normalize(device, view, x.data, y.data, [&](const Tile& tile, const auto& f) {
+        A memory[NormalizeArrays<A>::count * max_columns<A>];
+        const auto coefficients = quantities_in<NormalizeArrays<A>>(memory, max_columns<A>);
+        // In their place, before they are computed: mean, mean_residual and, where the scale will be, inv_std.
+        const auto statistics = quantities_in<ChannelStatistics<A>>(memory, max_columns<A>);
+        const Index c = tile.channel_begin, count = tile.channels();
+        set_running_statistics(count, running_mean.data() + c, running_var.data() + c, options.epsilon(), statistics);
+        set_normalize_coefficients(count, statistics, affine(c), coefficients);
+        f(coefficients);
       });
     }
   }
@@ -133,11 +138,11 @@ struct Layer {
                           const StatisticsOf& statistics_of) const {
     accumulate_moments<summand_t<T>>(
         device, view, x, memory,
-        [&](Index c, Index count, const MomentSums<A>& sums, const NormalizeTerms<A>& terms) {
-          set_normalize_terms(count, statistics_of(c, count, sums), affine(c), terms);
+        [&](Index c, Index count, const MomentSums<A>& sums, const NormalizeArrays<A>& coefficients) {
+          set_normalize_coefficients(count, statistics_of(c, count, sums), affine(c), coefficients);
         },
-        [&](const Tile& tile, const NormalizeTerms<A>& terms, const Ahead& ahead) {
-          normalize(view, tile, terms, x, y, ahead);
+        [&](const Tile& tile, const Prefetches& prefetches, const NormalizeArrays<A>& coefficients) {
+          normalize(view, tile, prefetches, coefficients, x, y);
         });
   }
 
@@ -160,25 +165,32 @@ struct Layer {
     check_overlap<T>("dy", dy.data, "dx", dx.data, view.size());
 
     const ChannelStatistics<A> statistics = forward.arrays();
-    const auto set_constant_terms = [&](Index c, Index count, const NormalizeTerms<A>& terms) {
-      set_constant_gradient_terms(count, from_channel(statistics, c), affine(c).weight, terms);
-    };
+    // The gradient through constant statistics is a normalization of dy.
     if (forward.constant() && !options.scale() && !options.shift()) {  // no sums to take
-      return normalize(device, view, dy.data, dx.data, set_constant_terms);
+      const auto coefficients = coefficients_in_workspace();
+      set_constant_gradient_coefficients(channels(), statistics, affine(0).weight, coefficients);
+      return normalize(device, view, dy.data, dx.data,
+                       [&](const Tile& tile, const auto& f) { f(from_channel(coefficients, tile.channel_begin)); });
     }
     // Of 16-bit numbers the means are known for more digits than any sum would tell.
     const bool own_means = !forward.constant() && !is_16_bit<T>;
     accumulate_gradients(
         device, view, x.data, dy.data, statistics.mean(), own_means, &workspace,
-        [&](Index c, Index count, const ProductSums<A>& sums, const GradientTerms<A>& terms) {
-          set_gradient_terms(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
-                             affine(c).weight, terms, scratch.dweight.data() + c, scratch.dbias.data() + c);
+        [&](Index c, Index count, const GradientSumArrays<A>& sums, const GradientArrays<A>& coefficients) {
+          set_gradient_coefficients(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
+                                    affine(c).weight, coefficients, scratch.dweight.data() + c,
+                                    scratch.dbias.data() + c);
+          if (forward.constant()) {
+            set_constant_gradient_coefficients(count, from_channel(statistics, c), affine(c).weight,
+                                               normalization_in(coefficients));
+          }
         },
-        [&](const Tile& tile, const GradientTerms<A>& terms, const Ahead& ahead) {
-          if (!forward.constant()) return apply_gradients(view, tile, terms, x.data, dy.data, dx.data, ahead);
-          TileQuantities<NormalizeTerms<A>> constant;
-          set_constant_terms(tile.channel_begin, tile.channels(), constant.all());
-          normalize(view, tile, constant.all(), dy.data, dx.data, Ahead{ahead.dy, 0});
+        [&](const Tile& tile, const Prefetches& prefetches, const GradientArrays<A>& coefficients) {
+          if (forward.constant()) {
+            normalize(view, tile, {prefetches.dy, {}}, normalization_in(coefficients), dy.data, dx.data);
+          } else {
+            apply_gradients(view, tile, prefetches, coefficients, x.data, dy.data, dx.data);
+          }
         });
     for (Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
     for (Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));
@@ -187,6 +199,19 @@ struct Layer {
   }
 
   // --- Per channel.
+
+  // Coefficients of all channels, in memory that the layer keeps.
+  NormalizeArrays<A> coefficients_in_workspace() {
+    workspace.resize(static_cast<std::size_t>(NormalizeArrays<A>::count * channels()));
+    return quantities_in<NormalizeArrays<A>>(workspace.data(), channels());
+  }
+
+  // The coefficients of a normalization in the place of a gradient's.
+  static NormalizeArrays<A> normalization_in(const GradientArrays<A>& coefficients) {
+    NormalizeArrays<A> result;
+    std::copy_n(coefficients.arrays, NormalizeArrays<A>::count, result.arrays);
+    return result;
+  }
 
   Affine<Param> affine(Index c) const {
     return {options.scale() ? weight.data() + c : nullptr, options.shift() ? bias.data() + c : nullptr};

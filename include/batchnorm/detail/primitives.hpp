@@ -1,4 +1,4 @@
-// The four primitives over whole tensors: a kernel, the partition, and the caller's threads.
+// The four primitives over whole tensors: a kernel, a tiling, and the caller's threads.
 
 #ifndef BATCHNORM_DETAIL_PRIMITIVES_HPP
 #define BATCHNORM_DETAIL_PRIMITIVES_HPP
@@ -6,98 +6,131 @@
 #include "batchnorm/detail/algebra/batch_norm.hpp"
 #include "batchnorm/detail/kernels/instances.hpp"
 #include "batchnorm/detail/schedule/passes.hpp"
+#include "batchnorm/detail/schedule/view.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 template <class T>
-Index bytes_of(const View& view) {
-  return view.size() * static_cast<Index>(sizeof(T));
+inline constexpr Index bytes_of = static_cast<Index>(sizeof(T));
+
+/// What a call of a primitive that reads `tensors` of T does with the device's threads.
+template <class T, class Device>
+Work work_on(const Device& device, const View& view, Index tensors) {
+  return {bytes_of<T>, tensors, usable_threads(device, tensors * view.size() * bytes_of<T>),
+          max_columns<accumulator_t<T>>};
 }
 
 /// Whether an output is so large that it is better not left in the cache; in place it is there already.
 template <class T>
 bool should_stream(const View& view, bool in_place) {
   constexpr Index large = Index(8) << 20;
-  return !in_place && bytes_of<T>(view) >= large;
+  return !in_place && view.size() * bytes_of<T> >= large;
 }
 
-/// Primitive 1 over a tensor, with S as the type of short sums: between(c, channels, sums, terms) sets the terms of the
-/// channels from c on, for second(tile, terms, ahead), a pass that follows. `workspace` may be null, at the cost of
-/// threads that share no channel's work.
-template <class S, class T, class Device, class Between, class Second>
+/// Two passes in the order that the tiling asks for. Without a workspace nothing is allocated, at the cost of threads
+/// that share no channel's work.
+template <class Device, class Passes>
+void run_two_passes(const Device& device, const View& view, const Work& work, bool second_pass, const Passes& passes,
+                    Workspace<typename Passes::Sums::Scalar>* workspace) {
+  using A = typename Passes::Sums::Scalar;
+  if (workspace == nullptr) {
+    constexpr Index most = (std::max)(narrow_step, max_columns<A> / 2);
+    Work narrower = work;
+    narrower.most_columns = most;
+    return block_wise_on_stack<most>(device, work.threads, Tiling::for_sums(view, narrower), passes);
+  }
+  const Tiling tiling = Tiling::for_sums(view, work);
+  const Prefetch walk = prefetch_walk(view, work.element_bytes);
+  const Index blocks = tiling.blocks.count;
+  if (tiling.blocks.block_wise) {
+    // One thread fetches the next block while it is busy with this one. Several find the memory busy enough.
+    const BlockPrefetches prefetches =
+        work.threads == 1 && second_pass
+            ? prefetch_next_block(view, work.element_bytes, work.tensors, blocks, tiling.tile(0, 0).channels())
+            : BlockPrefetches{{walk, walk}, {}};
+    block_wise(device, work.threads, tiling, prefetches, passes, *workspace);
+  } else {
+    const Prefetch writes = prefetch_elements(view, work.element_bytes, blocks);
+    tensor_wise(device, work.threads, tiling, {walk, walk}, {writes, writes}, passes, *workspace);
+  }
+}
+
+/// Primitive 1 over a tensor, with S as the type of short sums: algebra(c, channels, sums, coefficients) sets the
+/// coefficients of the channels from c on, for write(tile, prefetches, coefficients), a pass that follows. `workspace`
+/// may be null, at the cost of threads that share no channel's work.
+template <class S, class T, class Device, class Algebra, class Write>
 void accumulate_moments(const Device& device, const View& view, const T* x, Workspace<accumulator_t<T>>* workspace,
-                        const Between& between, const Second& second) {
-  using Sums = MomentSums<accumulator_t<T>>;
-  using Terms = NormalizeTerms<accumulator_t<T>>;
+                        const Algebra& algebra, const Write& write) {
+  using A = accumulator_t<T>;
+  using Sums = MomentSums<A>;
   const Isa isa = best_isa();
-  const Index threads = usable_threads(device, bytes_of<T>(view));
-  two_passes<Sums, Terms>(
-      device, threads, Partition::for_sums(view, sizeof(T), 1, threads), view.channels, workspace,
-      [&](const Tile& tile, const Sums& sums, const Ahead&) {
-        run_kernel<AccumulateMoments<S>, T>(isa, view, tile, x, sums);
-      },
-      [](const Sums& total, Index n, const Sums& more, Index k, Index channels) {
-        merge_sums(total, n, more, k, channels);
-      },
-      between, second);
+  const auto accumulate = [&](const Tile& tile, const Prefetches& prefetches, const Sums& sums) {
+    run_kernel<AccumulateMoments<S>, T>(isa, view, tile, x, prefetches.x, sums);
+  };
+  const auto merge = [](const Sums& total, Index n, const Sums& more, Index k, Index channels) {
+    merge_sums(total, n, more, k, channels);
+  };
+  run_two_passes(device, view, work_on<T>(device, view, 1), !std::is_same_v<Write, NoPass>,
+                 two_passes<Sums, NormalizeArrays<A>>(accumulate, merge, algebra, write), workspace);
 }
 
-/// Primitive 2 over one tile.
+/// Primitive 2 over one tile, by coefficients of its channels.
 template <class T>
-void normalize(const View& view, const Tile& tile, const NormalizeTerms<accumulator_t<T>>& terms, const T* x, T* y,
-               const Ahead& ahead) {
-  run_kernel<Normalize, T>(best_isa(), view, tile, terms, x, y, Access{should_stream<T>(view, x == y), ahead});
+void normalize(const View& view, const Tile& tile, const Prefetches& prefetches,
+               const NormalizeArrays<accumulator_t<T>>& coefficients, const T* x, T* y) {
+  run_kernel<Normalize, T>(best_isa(), view, tile, coefficients, x, y,
+                           Access{should_stream<T>(view, x == y), prefetches});
 }
 
-/// Primitive 2 over a tensor; set_terms(c, channels, terms) sets those of the channels from c on.
-template <class T, class Device, class SetTerms>
-void normalize(const Device& device, const View& view, const T* x, T* y, const SetTerms& set_terms) {
-  const Index threads = usable_threads(device, bytes_of<T>(view));
-  const Partition partition = Partition::for_elements(view, sizeof(T), threads);
-  one_pass(device, threads, partition, [&](const Tile& tile) {
-    TileQuantities<NormalizeTerms<accumulator_t<T>>> terms;
-    set_terms(tile.channel_begin, tile.channels(), terms.all());
-    normalize(view, tile, terms.all(), x, y, partition.ahead());
+/// Primitive 2 over a tensor; coefficients_of(tile, f) calls f with those of the tile's channels.
+template <class T, class Device, class CoefficientsOf>
+void normalize(const Device& device, const View& view, const T* x, T* y, const CoefficientsOf& coefficients_of) {
+  const Work work = work_on<T>(device, view, 1);
+  const Tiling tiling = Tiling::for_elements(view, work);
+  const Prefetch prefetch = prefetch_elements(view, work.element_bytes, tiling.blocks.count);
+  one_pass(device, work.threads, tiling, [&](const Tile& tile) {
+    coefficients_of(tile, [&](const NormalizeArrays<accumulator_t<T>>& coefficients) {
+      normalize(view, tile, {prefetch, prefetch}, coefficients, x, y);
+    });
   });
 }
 
 /// Primitive 3 over a tensor, as accumulate_moments, about means that are or are not x's own.
-template <class T, class Device, class Between, class Second>
+template <class T, class Device, class Algebra, class Write>
 void accumulate_gradients(const Device& device, const View& view, const T* x, const T* dy,
                           const accumulator_t<T>* means, bool own_means, Workspace<accumulator_t<T>>* workspace,
-                          const Between& between, const Second& second) {
-  using Sums = ProductSums<accumulator_t<T>>;
-  using Terms = GradientTerms<accumulator_t<T>>;
+                          const Algebra& algebra, const Write& write) {
+  using A = accumulator_t<T>;
+  using Sums = GradientSumArrays<A>;
   const Isa isa = best_isa();
-  const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
-  two_passes<Sums, Terms>(
-      device, threads, Partition::for_sums(view, sizeof(T), 2, threads), view.channels, workspace,
-      [&](const Tile& tile, const Sums& sums, const Ahead& ahead) {
-        run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, own_means, ahead, sums);
-      },
-      [](const Sums& total, Index, const Sums& more, Index, Index channels) { merge_sums(total, more, channels); },
-      between, second);
+  const auto accumulate = [&](const Tile& tile, const Prefetches& prefetches, const Sums& sums) {
+    run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, own_means, prefetches, sums);
+  };
+  const auto merge = [](const Sums& total, Index, const Sums& more, Index, Index channels) {
+    merge_sums(total, more, channels);
+  };
+  run_two_passes(device, view, work_on<T>(device, view, 2), !std::is_same_v<Write, NoPass>,
+                 two_passes<Sums, GradientArrays<A>>(accumulate, merge, algebra, write), workspace);
 }
 
-/// Primitive 4 over one tile.
+/// Primitive 4 over one tile, by coefficients of its channels.
 template <class T>
-void apply_gradients(const View& view, const Tile& tile, const GradientTerms<accumulator_t<T>>& terms, const T* x,
-                     const T* dy, T* dx, const Ahead& ahead) {
-  const Access access{should_stream<T>(view, dx == x || dx == dy), ahead};
-  run_kernel<ApplyGradients, T>(best_isa(), view, tile, terms, x, dy, dx, access);
+void apply_gradients(const View& view, const Tile& tile, const Prefetches& prefetches,
+                     const GradientArrays<accumulator_t<T>>& coefficients, const T* x, const T* dy, T* dx) {
+  run_kernel<ApplyGradients, T>(best_isa(), view, tile, coefficients, x, dy, dx,
+                                Access{should_stream<T>(view, dx == x || dx == dy), prefetches});
 }
 
-/// Primitive 4 over a tensor; set_terms(c, channels, terms) sets those of the channels from c on.
-template <class T, class Device, class SetTerms>
+/// Primitive 4 over a tensor, by coefficients of all channels.
+template <class T, class Device>
 void apply_gradients(const Device& device, const View& view, const T* x, const T* dy, T* dx,
-                     const SetTerms& set_terms) {
-  const Index threads = usable_threads(device, 2 * bytes_of<T>(view));
-  const Partition partition = Partition::for_elements(view, sizeof(T), threads);
-  one_pass(device, threads, partition, [&](const Tile& tile) {
-    TileQuantities<GradientTerms<accumulator_t<T>>> terms;
-    set_terms(tile.channel_begin, tile.channels(), terms.all());
-    apply_gradients(view, tile, terms.all(), x, dy, dx, partition.ahead());
+                     const GradientArrays<accumulator_t<T>>& coefficients) {
+  const Work work = work_on<T>(device, view, 2);
+  const Tiling tiling = Tiling::for_elements(view, work);
+  const Prefetch prefetch = prefetch_elements(view, work.element_bytes, tiling.blocks.count);
+  one_pass(device, work.threads, tiling, [&](const Tile& tile) {
+    apply_gradients(view, tile, {prefetch, prefetch}, from_channel(coefficients, tile.channel_begin), x, dy, dx);
   });
 }
 

@@ -3,20 +3,14 @@
 #ifndef BATCHNORM_DETAIL_ALGEBRA_BATCH_NORM_HPP
 #define BATCHNORM_DETAIL_ALGEBRA_BATCH_NORM_HPP
 
-#include "batchnorm/detail/kernels/accumulate_gradients.hpp"
-#include "batchnorm/detail/kernels/accumulate_moments.hpp"
-#include "batchnorm/detail/kernels/apply_gradients.hpp"
-#include "batchnorm/detail/kernels/normalize.hpp"
-#include "batchnorm/detail/simd/isa.hpp"
+#include "batchnorm/detail/algebra/moments.hpp"
+#include "batchnorm/detail/simd/memory.hpp"
 #include "batchnorm/options.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 // The formulas are written for a number or a pack of them, V; what calls them goes over the arrays of all channels.
-
-template <class A>
-using AlgebraPack = Pack<A, is_vectorized<A> ? baseline_bytes / static_cast<int>(sizeof(A)) : 1>;
 
 /// What normalization and its gradient need of each channel: x-hat = (x - mean - mean_residual) * inv_std.
 template <class A>
@@ -62,7 +56,7 @@ void set_batch_statistics(Index channels, const MomentSums<A>& sums, Index n, do
     using V = typename decltype(type)::Pack;
     const V inverse_count = V::all(inverse_n);
     const auto moments =
-        moments_of(load<V>(sums.center() + c), load<V>(sums.sum() + c), load<V>(sums.squares() + c), inverse_count);
+        moments_of(load<V>(sums.pivot() + c), load<V>(sums.sum() + c), load<V>(sums.squares() + c), inverse_count);
     store(result.mean() + c, moments.mean);
     store(result.mean_residual() + c, moments.mean_residual);
     store(result.inv_std() + c, inverse_std(moments.M2 * inverse_count, epsilon));
@@ -84,8 +78,8 @@ void set_running_statistics(Index channels, const Param* mean, const Param* vari
 
 /// y = x-hat * weight + bias.
 template <class A, class Param>
-void set_normalize_terms(Index channels, const ChannelStatistics<A>& s, const Affine<Param>& affine,
-                         const NormalizeTerms<A>& result) {
+void set_normalize_coefficients(Index channels, const ChannelStatistics<A>& s, const Affine<Param>& affine,
+                                const NormalizeArrays<A>& result) {
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
     store(result.mean() + c, load<V>(s.mean() + c));
@@ -93,6 +87,16 @@ void set_normalize_terms(Index channels, const ChannelStatistics<A>& s, const Af
     store(result.scale() + c, load_or<V>(affine.weight, c, 1) * load<V>(s.inv_std() + c));
     store(result.shift() + c, load_or<V>(affine.bias, c, 0));
   });
+}
+
+/// Makes `total`, the sums of the gradient over some values of each channel, those over these and more.
+template <class A>
+void merge_sums(const GradientSumArrays<A>& total, const GradientSumArrays<A>& more, Index channels) {
+  for (Index c = 0; c < channels; ++c) {
+    total.dy()[c] = total.dy()[c] + more.dy()[c];
+    total.products()[c] = total.products()[c] + more.products()[c];
+    total.x()[c] = total.x()[c] + more.x()[c];
+  }
 }
 
 /// sum(dy) and sum(dy * (x - mean)).
@@ -104,10 +108,10 @@ struct ChannelGradients {
 /// Of the channels from c on, of n values each. What their sums were taken about is a mean without its residual, or
 /// one's own mean, but for what that is off.
 template <class V, class A>
-BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const ProductSums<A>& sums, const A* mean_residuals, Index c,
-                                                         Index n, bool own_means) {
+BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const GradientSumArrays<A>& sums, const A* mean_residuals,
+                                                         Index c, Index n, bool own_means) {
   const V count = V::all(number<A>(n)), dy = load<V>(sums.dy() + c);
-  const V centered_dy = sub_mul(dy, load<V>(sums.dy_center() + c), count);
+  const V centered_dy = sub_mul(dy, load<V>(sums.dy_pivot() + c), count);
   const V off = own_means ? load<V>(sums.x() + c) / count : load<V>(mean_residuals + c);
   return {dy, sub_mul(load<V>(sums.products() + c), centered_dy, off)};
 }
@@ -119,8 +123,9 @@ BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const ProductSums<A>& s
 ///     dweight = sum(dy * x-hat)
 ///     dbias = sum(dy)
 template <class A, class Param>
-void set_gradient_terms(Index channels, const ChannelStatistics<A>& s, const ProductSums<A>& sums, Index n,
-                        bool own_means, const Param* weight, const GradientTerms<A>& result, A* dweight, A* dbias) {
+void set_gradient_coefficients(Index channels, const ChannelStatistics<A>& s, const GradientSumArrays<A>& sums, Index n,
+                               bool own_means, const Param* weight, const GradientArrays<A>& result, A* dweight,
+                               A* dbias) {
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
     const V count = V::all(number<A>(n)), inv_std = load<V>(s.inv_std() + c);
@@ -131,7 +136,7 @@ void set_gradient_terms(Index channels, const ChannelStatistics<A>& s, const Pro
     store(result.projection() + c, gradients.dy_centered / count * inv_std * inv_std);
     store(result.scale() + c, load_or<V>(weight, c, 1) * inv_std);
     // No value is farther than sqrt(n) standard deviations from the mean of n.
-    store(result.reach() + c, inverse_or_zero(inv_std) * square_root(count));
+    store(result.max_deviation() + c, inverse_or_zero(inv_std) * square_root(count));
     store(dweight + c, gradients.dy_centered * inv_std);
     store(dbias + c, gradients.dy);
   });
@@ -139,8 +144,8 @@ void set_gradient_terms(Index channels, const ChannelStatistics<A>& s, const Pro
 
 /// The gradient through statistics that are constants, dx = dy * weight * inv_std, as a normalization of dy.
 template <class A, class Param>
-void set_constant_gradient_terms(Index channels, const ChannelStatistics<A>& s, const Param* weight,
-                                 const NormalizeTerms<A>& result) {
+void set_constant_gradient_coefficients(Index channels, const ChannelStatistics<A>& s, const Param* weight,
+                                        const NormalizeArrays<A>& result) {
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
     const V zero = V::all(A(0));

@@ -1,4 +1,4 @@
-// The fourth primitive: dx = ((dy - mean_dy) - (x - mean) * projection) * scale, with terms for each channel.
+// The fourth primitive: dx = ((dy - mean_dy) - (x - mean) * projection) * scale, with coefficients for each channel.
 //
 // The order matters: dy - mean_dy and x - mean are differences of neighbours, exact or nearly so, and only what is left
 // of them is scaled. Means are rounded to the type of the computation and what rounding took from them is one more
@@ -7,153 +7,182 @@
 #ifndef BATCHNORM_DETAIL_KERNELS_APPLY_GRADIENTS_HPP
 #define BATCHNORM_DETAIL_KERNELS_APPLY_GRADIENTS_HPP
 
+#include "batchnorm/detail/kernels/elementwise.hpp"
 #include "batchnorm/detail/kernels/float_pairs.hpp"
 #include "batchnorm/detail/kernels/per_channel.hpp"
-#include "batchnorm/detail/kernels/transform.hpp"
+#include "batchnorm/detail/kernels/rounding.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale. Of the x it is told how far from the mean
-/// they reach, which changes no more than the rounding; a reach of 0 tells nothing.
-template <class A>
-struct GradientTerms : PerChannel<A, 6> {
-  A* mean_dy() const { return this->arrays[0]; }
-  A* mean() const { return this->arrays[1]; }
-  A* mean_residual() const { return this->arrays[2]; }
-  A* projection() const { return this->arrays[3]; }
-  A* scale() const { return this->arrays[4]; }
-  A* reach() const { return this->arrays[5]; }
+/// The coefficients of some elements of dx.
+template <class P>
+struct GradientFormula {
+  static constexpr int count = 5;
+  using Packed = P;
+  P mean_dy, mean, rest, projection, scale;
+
+  BATCHNORM_ALWAYS_INLINE P apply(const P& x, const P& dy) const {
+    return (sub_mul(dy - mean_dy, x - mean, projection) + rest) * scale;
+  }
+
+  friend BATCHNORM_ALWAYS_INLINE GradientFormula blend(const GradientFormula& a, const GradientFormula& b, Index n) {
+    return {blend(a.mean_dy, b.mean_dy, n), blend(a.mean, b.mean, n), blend(a.rest, b.rest, n),
+            blend(a.projection, b.projection, n), blend(a.scale, b.scale, n)};
+  }
 };
 
+/// Those of the channels from c on, with means that are C's.
+template <class C, class V, class A>
+BATCHNORM_ALWAYS_INLINE GradientFormula<V> gradient_formula_of(const GradientArrays<A>& exact, Index c) {
+  const V mean_dy = load<V>(exact.mean_dy() + c), rounded_dy = rounded_to<C>(mean_dy);
+  const V mean = load<V>(exact.mean() + c), rounded = rounded_to<C>(mean);
+  const V mean_rest = (mean - rounded) + load<V>(exact.mean_residual() + c);
+  const V projection = load<V>(exact.projection() + c);
+  return {rounded_dy, rounded, mul_add(mean_rest, projection, rounded_dy - mean_dy), projection,
+          load<V>(exact.scale() + c)};
+}
+
 struct ApplyGradients {
-  /// Has the terms of the tile's channels. dx may be dy or x.
+  /// Writes the tile's elements of dx, by coefficients of the tile's channels. x, dy and dx are the whole tensors; dx
+  /// may be dy or x.
   template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const GradientTerms<A>& terms,
-                                           const T* x, const T* dy, T* dx, Access access) {
-    if constexpr (is_16_bit<T> && has_fused<Bytes>) {
-      by_float_pairs<Bytes>(view, tile, terms, x, dy, dx, access);
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const GradientArrays<A>& coefficients,
+                                           const T* x, const T* dy, T* dx, const Access& access) {
+    const Index x_distance = access.prefetches.x.distance, dy_distance = access.prefetches.dy.distance;
+    const auto element = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
+      using Q = typename plain<decltype(k)>::Packed;
+      if (x_distance != 0) detail::prefetch(x + i + x_distance);
+      if (dy_distance != 0) detail::prefetch(dy + i + dy_distance);
+      return k.apply(load<Q>(x + i), load<Q>(dy + i));
+    };
+    if constexpr (is_16_bit<T> && is_fused<T, Bytes>) {
+      by_float_pairs<Bytes>(view, tile, coefficients, x, dy, dx, access.streams, element);
     } else {
-      by_coefficients<Bytes>(view, tile, terms, x, dy, dx, access);
+      by_coefficients<Bytes>(view, tile, coefficients, x, dy, dx, access.streams, element);
     }
   }
 
  private:
-  template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_coefficients(const View& view, const Tile& tile, const GradientTerms<A>& terms,
-                                                      const T* x, const T* dy, T* dx, Access access) {
+  template <int Bytes, class T, class A, class Element>
+  static BATCHNORM_ALWAYS_INLINE void by_coefficients(const View& view, const Tile& tile,
+                                                      const GradientArrays<A>& coefficients, const T* x, const T* dy,
+                                                      T* dx, bool streams, const Element& element) {
     using C = compute_t<T>;
-    using P = Pack<C, lanes<T, C, Bytes>>;
-    const Index channels = tile.channels();
-    C mean_dy[max_columns], mean[max_columns], rest[max_columns];
-    C projection[max_columns], extra_projection[max_columns], scale[max_columns], extra_scale[max_columns];
-    using Wider = Pack<A, lanes<T, A, Bytes>>;
-    for_each_pack<Wider>(channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
-      using V = typename decltype(type)::Pack;
-      const V exact_dy = load<V>(terms.mean_dy() + c), exact = load<V>(terms.mean() + c);
-      store(mean_dy + c, exact_dy);
-      store(mean + c, exact);
-      const V mean_rest = (exact - load<V>(mean + c)) + load<V>(terms.mean_residual() + c);
-      const V exact_projection = load<V>(terms.projection() + c);
-      store(projection + c, exact_projection);
-      store(scale + c, load<V>(terms.scale() + c));
-      store(rest + c, mean_rest * exact_projection - (exact_dy - load<V>(mean_dy + c)));
-    });
-    const bool extra_p = split_factors(terms.projection(), channels, projection, extra_projection);
-    const bool extra_s = split_factors(terms.scale(), channels, scale, extra_scale);
-    for (C* coefficients : {mean_dy, mean, rest, projection, scale}) drop_payloads<T>(coefficients, channels);
-
-    if (extra_p || extra_s) {  // rare: no wider than it must be
-      using One = Pack<C, 1>;
-      if (!extra_p) std::fill_n(extra_projection, channels, C(1));
-      if (!extra_s) std::fill_n(extra_scale, channels, C(1));
-      transform_singly(view, tile, dx, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
-        const One centered = (load<One>(x + i) - One::all(mean[c])) * One::all(extra_projection[c]);
-        const One g = load<One>(dy + i) - One::all(mean_dy[c]);
-        const One sum = sub_mul(g, centered, One::all(projection[c])) + One::all(rest[c]);
-        return sum * One::all(extra_scale[c]) * One::all(scale[c]);
-      });
-      return;
+    using P = KernelPack<T, C, Bytes>;
+    using V = ExactPack<T, A, Bytes>;
+    const bool done = elementwise<GradientFormula, P, max_columns<A>>(
+        view, tile, dx, streams,
+        [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
+          RangeCheck<V> out_of_range;
+          bool one_out_of_range = false;
+          for_each_pack<V>(tile.channels(), [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+            using Q = typename decltype(type)::Pack;
+            const GradientFormula<Q> k = gradient_formula_of<C, Q>(coefficients, c);
+            if constexpr (!std::is_same_v<C, A>) {
+              if constexpr (std::is_same_v<Q, V>) {
+                check(out_of_range, k, coefficients, c);
+              } else {
+                RangeCheck<Q> one;
+                check(one, k, coefficients, c);
+                one_out_of_range = one_out_of_range || one.found();
+              }
+            }
+            set(c, without_payload<T>(k.mean_dy), without_payload<T>(k.mean), without_payload<T>(k.rest),
+                without_payload<T>(k.projection), without_payload<T>(k.scale));
+          });
+          return !out_of_range.found() && !one_out_of_range;
+        },
+        element);
+    if constexpr (!std::is_same_v<C, A>) {
+      if (!done) by_channel<GradientFormula<typename P::One>>(view, tile, coefficients, x, dy, dx, element);
     }
-    const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
-      using Q = decltype(k.mean);
-      if (access.ahead.x != 0) detail::prefetch(x + i + access.ahead.x);
-      if (access.ahead.dy != 0) detail::prefetch(dy + i + access.ahead.dy);
-      const Q centered = load<Q>(x + i) - k.mean, g = load<Q>(dy + i) - k.mean_dy;
-      return (sub_mul(g, centered, k.projection) + k.rest) * k.scale;
-    };
-    transform<Coefficients, P>(view, tile, dx, access.streams, {mean_dy, mean, rest, projection, scale}, result);
   }
 
-  // See float_pairs.hpp. Channels for which it says so are computed in double.
-  template <int Bytes, class T>
+  // Whether floats have the range for the elements of some channels, also for (x - mean) * projection as far as x
+  // reaches.
+  template <class V>
+  static BATCHNORM_ALWAYS_INLINE void check(RangeCheck<V>& out_of_range, const GradientFormula<V>& k,
+                                            const GradientArrays<double>& coefficients, Index c) {
+    check_term(out_of_range, k.mean_dy);
+    check_term(out_of_range, k.mean);
+    check_term(out_of_range, k.rest);
+    check_factor(out_of_range, k.projection);
+    check_factor(out_of_range, k.scale);
+    if (coefficients.max_deviation() != nullptr) {
+      check_term(out_of_range, load<V>(coefficients.max_deviation() + c) * k.projection);
+    }
+  }
+
+  // Sets the coefficients of one channel; false where floats have not the range.
+  template <class T, class One>
+  static BATCHNORM_ALWAYS_INLINE bool in_floats(const GradientArrays<double>& coefficients, Index c,
+                                                GradientFormula<One>& result) {
+    using V = Pack<double, 1, One::fused>;
+    const GradientFormula<V> k = gradient_formula_of<float, V>(coefficients, c);
+    RangeCheck<V> out_of_range;
+    check(out_of_range, k, coefficients, c);
+    result = {load<One>(k.mean_dy.v), load<One>(k.mean.v), load<One>(k.rest.v), load<One>(k.projection.v),
+              load<One>(k.scale.v)};
+    return !out_of_range.found();
+  }
+
+  // The same in pairs of floats: see float_pairs.hpp.
+  template <class T, class One>
+  static BATCHNORM_ALWAYS_INLINE bool in_floats(const GradientArrays<double>& k, Index c,
+                                                GradientFloatPairs<One>& result) {
+    const double max_deviation = k.max_deviation() == nullptr ? 0 : k.max_deviation()[c];
+    return set_float_pairs<T>(k.mean_dy()[c], k.mean()[c], k.mean_residual()[c], k.projection()[c], k.scale()[c],
+                              max_deviation, result);
+  }
+
+  template <int Bytes, class T, class Element>
   static BATCHNORM_ALWAYS_INLINE void by_float_pairs(const View& view, const Tile& tile,
-                                                     const GradientTerms<double>& terms, const T* x, const T* dy, T* dx,
-                                                     Access access) {
-    using P = float_pairs_pack<T, Bytes>;
-    using One = Pack<float, 1>;
-    const Index channels = tile.channels();
-    float center[max_columns], projection[max_columns], projection_low[max_columns];
-    float anchor[max_columns], anchored_rest[max_columns], rest_low[max_columns], scale[max_columns];
-    double exact_rest[max_columns];
-    bool in_floats[max_columns], all_in_floats = true, any_in_floats = false;
-    for (Index c = 0; c < channels; ++c) {
-      GradientFloatPairs<One> k{};
-      in_floats[c] = set_float_pairs<T>(terms.mean_dy()[c], terms.mean()[c], terms.mean_residual()[c],
-                                        terms.projection()[c], terms.scale()[c], terms.reach()[c], k);
-      all_in_floats = all_in_floats && in_floats[c];
-      any_in_floats = any_in_floats || in_floats[c];
-      const double mean = terms.mean()[c], mean_dy = terms.mean_dy()[c];
-      exact_rest[c] = ((mean - mean) + terms.mean_residual()[c]) * terms.projection()[c] - (mean_dy - mean_dy);
-      store(center + c, k.center);
-      store(projection + c, k.projection);
-      store(projection_low + c, k.projection_low);
-      store(anchor + c, k.anchor);
-      store(anchored_rest + c, k.anchored_rest);
-      store(rest_low + c, k.rest_low);
-      store(scale + c, k.scale);
+                                                     const GradientArrays<double>& coefficients, const T* x,
+                                                     const T* dy, T* dx, bool streams, const Element& element) {
+    using P = FloatPairsPack<T, Bytes>;
+    bool any_in_floats = false;
+    const bool done = elementwise<GradientFloatPairs, P, max_columns<double>>(
+        view, tile, dx, streams,
+        [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
+          for (Index c = 0; c < tile.channels(); ++c) {
+            GradientFloatPairs<typename P::One> k{};
+            if (!in_floats<T>(coefficients, c, k)) return false;
+            any_in_floats = true;
+            set(c, k.pivot, k.projection, k.projection_low, k.anchor, k.anchored_rest, k.rest_low, k.scale);
+          }
+          return true;
+        },
+        element);
+    if (done) return;
+    // Coefficients of a caller, who tells no deviation, are like this in every channel: in double, but pack by pack.
+    for (Index c = 0; !any_in_floats && c < tile.channels(); ++c) {
+      GradientFloatPairs<typename P::One> k{};
+      any_in_floats = in_floats<T>(coefficients, c, k);
     }
-    const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
-      using Q = decltype(k.center);
-      if (access.ahead.x != 0) detail::prefetch(x + i + access.ahead.x);
-      if (access.ahead.dy != 0) detail::prefetch(dy + i + access.ahead.dy);
-      return k.apply(load<Q>(x + i), load<Q>(dy + i));
-    };
-    if (all_in_floats) {
-      transform<GradientFloatPairs, P>(view, tile, dx, access.streams,
-                                       {center, projection, projection_low, anchor, anchored_rest, rest_low, scale},
-                                       result);
-      return;
+    if (any_in_floats) {
+      by_channel<GradientFloatPairs<typename P::One>>(view, tile, coefficients, x, dy, dx, element);
+    } else {
+      by_coefficients<Bytes>(view, tile, coefficients, x, dy, dx, streams, element);
     }
-    if (!any_in_floats) return by_coefficients<Bytes>(view, tile, terms, x, dy, dx, access);
-    transform_singly(view, tile, dx, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
-      if (in_floats[c]) {
-        return result(
-            i, GradientFloatPairs<One>{load<One>(center + c), load<One>(projection + c), load<One>(projection_low + c),
-                                       load<One>(anchor + c), load<One>(anchored_rest + c), load<One>(rest_low + c),
-                                       load<One>(scale + c)});
-      }
-      // As by_coefficients, of which no bit may differ, nor whether Inf or NaN comes out: what lies beside a channel in
-      // a tile depends on the threads.
-      using Exact = Pack<double, 1>;
-      const Exact k = Exact::all(terms.projection()[c]);
-      const Exact centered = load<Exact>(x + i) - Exact::all(terms.mean()[c]);
-      const Exact g = load<Exact>(dy + i) - Exact::all(terms.mean_dy()[c]);
-      const Exact sum = sub_mul(g, centered, k) + Exact::all(exact_rest[c]);
-      const double value = (sum * Exact::all(terms.scale()[c])).v[0];
-      return One::all(value == value ? static_cast<float>(value) : std::numeric_limits<float>::quiet_NaN());
-    });
   }
 
-  template <class P>
-  struct Coefficients {
-    P mean_dy, mean, rest, projection, scale;
-
-    friend BATCHNORM_ALWAYS_INLINE Coefficients blend(const Coefficients& a, const Coefficients& b, Index count) {
-      return {blend(a.mean_dy, b.mean_dy, count), blend(a.mean, b.mean, count), blend(a.rest, b.rest, count),
-              blend(a.projection, b.projection, count), blend(a.scale, b.scale, count)};
-    }
-  };
+  // Each channel in floats or, where they have not the range, in double.
+  template <class Formula, class T, class Element>
+  static BATCHNORM_ALWAYS_INLINE void by_channel(const View& view, const Tile& tile,
+                                                 const GradientArrays<double>& coefficients, const T* x, const T* dy,
+                                                 T* dx, const Element& element) {
+    using One = typename Formula::Packed;
+    using Exact = Pack<double, 1, One::fused>;
+    elementwise_by_channel(view, tile, dx, [&](Index c) BATCHNORM_INLINE_LAMBDA {
+      Formula k{};
+      const bool ordinary = in_floats<T>(coefficients, c, k);
+      const GradientFormula<Exact> exact = gradient_formula_of<double, Exact>(coefficients, c);
+      return [=](Index i) BATCHNORM_INLINE_LAMBDA {
+        return ordinary ? element(i, k) : One::all(to_float(exact.apply(load<Exact>(x + i), load<Exact>(dy + i)).v[0]));
+      };
+    });
+  }
 };
 
 }  // namespace detail

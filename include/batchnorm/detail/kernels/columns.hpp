@@ -4,35 +4,40 @@
 #ifndef BATCHNORM_DETAIL_KERNELS_COLUMNS_HPP
 #define BATCHNORM_DETAIL_KERNELS_COLUMNS_HPP
 
-#include "batchnorm/detail/schedule/partition.hpp"
-#include "batchnorm/detail/simd/memory.hpp"
+#include "batchnorm/detail/kernels/prefetch.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 /// The rows of a tile that is walked by columns: `rows` rows of `width` elements, `stride` apart, from `begin` on, and
-/// after them one row of `rest` elements. Where a whole outer step is narrower than a few packs, a row is `repeat`
-/// outer steps, which lie one after another, and each channel has `repeat` times its columns.
+/// after them one row of `rest` elements.
+///
+/// Where a whole outer step is narrower than a few packs, a row is `repeat` outer steps, which lie one after another,
+/// and each channel has `repeat` times its columns. Three channels, inner = 1, repeat = 4:
+///
+///     column   0  1  2  3  4  5  6  7  8  9 10 11
+///     channel  0  1  2  0  1  2  0  1  2  0  1  2
 struct Columns {
   Index begin, width, stride, rows, rest;
-  Index repeat, step_width, inner;
+  Index repeat, channels, inner;
 
-  Columns(const View& view, const Tile& tile) {
-    const Index outer = tile.outer_end - tile.outer_begin, step = view.channels * view.inner;
-    inner = view.inner;
-    step_width = tile.channels() * inner;
-    begin = tile.outer_begin * step + tile.channel_begin * inner;
-    const bool narrow = step < narrow_step && outer > 1;  // spares small tensors the divisions
-    repeat = narrow ? std::max<Index>(1, (std::min)(outer, narrow_step / step)) : 1;
-    width = repeat * step_width;
-    stride = repeat * step;
+  Columns(const View& view, const Tile& tile) : channels(tile.channels()), inner(view.inner) {
+    const Index outer = tile.outer_end - tile.outer_begin, outer_stride = view.outer_stride();
+    begin = view.offset(tile.outer_begin, tile.channel_begin, 0);
+    const bool narrow = outer_stride < narrow_step && outer > 1;  // spares small tensors the divisions
+    repeat = narrow ? std::max<Index>(1, (std::min)(outer, narrow_step / outer_stride)) : 1;
+    width = repeat * channels * inner;
+    stride = repeat * outer_stride;
     rows = narrow ? outer / repeat : outer;
-    rest = (outer - rows * repeat) * step_width;
+    rest = (outer - rows * repeat) * channels * inner;
   }
 
-  /// How many elements on, by whole rows, lies what is to be fetched ahead; 0 for none.
-  Index ahead(const View& view, std::size_t element_bytes) const {
-    return ceil_div(fetch_ahead(view, element_bytes), width) * stride;
+  /// Whether a column is its channel.
+  bool single() const { return width == channels; }
+
+  /// How many elements further in memory, by whole rows, lies what is to be fetched; 0 for nothing.
+  Index lookahead(const Prefetch& prefetch) const {
+    return prefetch.what == Prefetch::What::walk ? ceil_div(prefetch.distance, width) * stride : prefetch.distance;
   }
 
   /// Calls f(c, j) for each column j, which is of the tile's c-th channel; for each c in an order that is always the
@@ -41,54 +46,73 @@ struct Columns {
   BATCHNORM_ALWAYS_INLINE void for_each_column(const F& f) const {
     Index j = 0;
     for (Index r = 0; r < repeat; ++r) {
-      for (Index c = 0; c < step_width / inner; ++c) {
+      for (Index c = 0; c < channels; ++c) {
         Index i = 0;
         do f(c, j++);
         while (++i < inner);
       }
     }
   }
+
+  /// Walks the columns [from, to) of all rows, `rows_at_once` rows side by side: add(type, r, count, j, skip) is for
+  /// the packs of type::count packs of type::Pack that begin in column j, of `count` rows from the r-th on, without the
+  /// first `skip` columns, which a pack before has done. `Packs` neighbouring packs are one call where there are so
+  /// many. The same rows are taken together for every column, whatever [from, to) is.
+  template <class P, int Packs, class Add>
+  BATCHNORM_ALWAYS_INLINE void for_each_pack_of_rows(Index from, Index to, Index rows_at_once, const Add& add) const;
 };
 
-/// What is fetched for a walk along rows: what lies `distance` elements on, unless that is 0; beyond the next `left`
-/// elements, `jump` more.
-struct RowAhead {
-  Index distance, left, jump;
-
-  /// What comes `distance` elements later in a walk through runs of `run` elements that begin `step` apart, or, if that
-  /// is more than a run, whole runs later.
-  static RowAhead along(Index distance, Index run, Index step) {
-    if (distance < run) return {distance, run, step - run};
-    return {ceil_div(distance, run) * step, run, 0};
-  }
-
-  template <class T>
-  BATCHNORM_ALWAYS_INLINE void fetch(const T* x) const {
-    if (distance != 0) detail::prefetch(x + distance + (distance < left ? 0 : jump));
-  }
-  /// The same for a walk that has come `steps` elements further.
-  BATCHNORM_ALWAYS_INLINE RowAhead after(Index steps) const { return {distance, left - steps, jump}; }
+/// Tells a function to treat Count neighbouring packs side by side.
+template <class P, int Count>
+struct PackGroup {
+  using Pack = P;
+  static constexpr int count = Count;
 };
 
-/// The runs of memory of a tile that is walked by columns, `stride` apart from `begin` on: each of n elements, whose
-/// columns begin again after `period`, one or several widths.
-struct Runs {
+template <class P, int Packs, class Add>
+BATCHNORM_ALWAYS_INLINE void Columns::for_each_pack_of_rows(Index from, Index to, Index rows_at_once,
+                                                            const Add& add) const {
+  constexpr Index N = P::size;
+  for (Index r = 0;;) {
+    const bool is_rest = r >= rows;
+    const Index count = is_rest ? 1 : (std::min)(rows_at_once, rows - r);
+    const Index end = is_rest ? (std::min)(rest, to) : to;
+    Index j = from;
+    for (; j + Packs * N <= end; j += Packs * N) add(PackGroup<P, Packs>(), r, count, j, Index(0));
+    if constexpr (Packs > 1) {
+      for (; j + N <= end; j += N) add(PackGroup<P, 1>(), r, count, j, Index(0));
+    }
+    if (j < end && end - from >= N) {  // the last pack, less what it shares with the one before
+      add(PackGroup<P, 1>(), r, count, end - N, j - (end - N));
+    } else {
+      for (; j < end; ++j) add(PackGroup<typename P::One, 1>(), r, count, j, Index(0));
+    }
+    if (is_rest) return;
+    r += count;
+  }
+}
+
+/// The segments of memory of a tile that is walked by columns, `stride` apart from `begin` on: each of n elements,
+/// whose columns begin again after `period`, one or several widths.
+struct Segments {
   Index begin, count, stride, n, period;
 
-  /// To be walked in packs of `pack`, a power of two.
-  Runs(const Columns& columns, Index pack) : begin(columns.begin), stride(columns.stride), period(columns.width) {
-    const bool one_run = columns.stride == columns.width;
-    count = one_run ? 1 : columns.rows;
-    n = one_run ? columns.rows * columns.width + columns.rest : columns.width;
-    // A long run begins its columns again after whole packs, and not after every few.
-    const Index longest = (std::min)(max_columns, n / 128);
+  /// To be walked in packs of `pack`, a power of two, with coefficients of at most `most` columns.
+  Segments(const Columns& columns, Index pack, Index most)
+      : begin(columns.begin), stride(columns.stride), period(columns.width) {
+    const bool one = columns.stride == columns.width;
+    count = one ? 1 : columns.rows;
+    n = one ? columns.rows * columns.width + columns.rest : columns.width;
+    // A long segment begins its columns again after whole packs, and not after every few.
+    constexpr Index least_period = 128;
+    const Index longest = (std::min)(most, n / least_period);
     Index repeat = pack / (std::min)(pack, period & -period);
-    while (repeat * period < 128) repeat *= 2;
+    while (repeat * period < least_period) repeat *= 2;
     while (repeat > 1 && repeat * period > longest) repeat /= 2;
     period *= repeat;
   }
 
-  /// Whether a run goes on from its last column to its first again.
+  /// Whether a segment goes on from its last column to its first again.
   bool wraps() const { return n > period; }
 };
 

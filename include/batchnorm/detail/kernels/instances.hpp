@@ -11,24 +11,24 @@
 
 // Explicit instantiations of RUN, one of the functions that run a kernel: definitions, or declarations where LINKAGE is
 // extern.
-#define BATCHNORM_KERNELS_OF(LINKAGE, RUN, T)                                                                        \
-  LINKAGE template void RUN<AccumulateMoments<summand_t<T>>>(const View&, const Tile&, const T* const&,              \
-                                                             const MomentSums<double>&);                             \
-  LINKAGE template void RUN<Normalize>(const View&, const Tile&, const NormalizeTerms<double>&, const T* const&,     \
-                                       T* const&, const Access&);                                                    \
-  LINKAGE template void RUN<AccumulateGradients>(const View&, const Tile&, const T* const&, const T* const&,         \
-                                                 const double* const&, const bool&, const Ahead&,                    \
-                                                 const ProductSums<double>&);                                        \
-  LINKAGE template void RUN<ApplyGradients>(const View&, const Tile&, const GradientTerms<double>&, const T* const&, \
+#define BATCHNORM_KERNELS_OF(LINKAGE, RUN, T)                                                                         \
+  LINKAGE template void RUN<AccumulateMoments<summand_t<T>>>(const View&, const Tile&, const T* const&,               \
+                                                             const Prefetch&, const MomentSums<double>&);             \
+  LINKAGE template void RUN<Normalize>(const View&, const Tile&, const NormalizeArrays<double>&, const T* const&,     \
+                                       T* const&, const Access&);                                                     \
+  LINKAGE template void RUN<AccumulateGradients>(const View&, const Tile&, const T* const&, const T* const&,          \
+                                                 const double* const&, const bool&, const Prefetches&,                \
+                                                 const GradientSumArrays<double>&);                                   \
+  LINKAGE template void RUN<ApplyGradients>(const View&, const Tile&, const GradientArrays<double>&, const T* const&, \
                                             const T* const&, T* const&, const Access&);
 
 // The last is for Moments.
-#define BATCHNORM_KERNELS_BY(LINKAGE, RUN)                                                            \
-  BATCHNORM_KERNELS_OF(LINKAGE, RUN, float)                                                           \
-  BATCHNORM_KERNELS_OF(LINKAGE, RUN, double)                                                          \
-  BATCHNORM_KERNELS_OF(LINKAGE, RUN, Eigen::half)                                                     \
-  BATCHNORM_KERNELS_OF(LINKAGE, RUN, Eigen::bfloat16)                                                 \
-  LINKAGE template void RUN<AccumulateMoments<double>>(const View&, const Tile&, const float* const&, \
+#define BATCHNORM_KERNELS_BY(LINKAGE, RUN)                                                                             \
+  BATCHNORM_KERNELS_OF(LINKAGE, RUN, float)                                                                            \
+  BATCHNORM_KERNELS_OF(LINKAGE, RUN, double)                                                                           \
+  BATCHNORM_KERNELS_OF(LINKAGE, RUN, Eigen::half)                                                                      \
+  BATCHNORM_KERNELS_OF(LINKAGE, RUN, Eigen::bfloat16)                                                                  \
+  LINKAGE template void RUN<AccumulateMoments<double>>(const View&, const Tile&, const float* const&, const Prefetch&, \
                                                        const MomentSums<double>&);
 
 #if BATCHNORM_X86_DISPATCH

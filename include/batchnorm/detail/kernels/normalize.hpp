@@ -1,127 +1,155 @@
 // The second primitive: y = (x - mean) * scale + shift, with a mean, scale and shift for each channel.
 //
-// The mean is subtracted first, rounded to the type of the computation, where x - m is exact or nearly so for any x
+// The mean is subtracted first, rounded to the type of the computation, where x - mean is exact or nearly so for any x
 // near it; what rounding took from the mean goes into the shift. x * scale + (shift - mean * scale) costs the same and
 // loses all digits to cancellation when the mean is large.
 
 #ifndef BATCHNORM_DETAIL_KERNELS_NORMALIZE_HPP
 #define BATCHNORM_DETAIL_KERNELS_NORMALIZE_HPP
 
+#include "batchnorm/detail/kernels/elementwise.hpp"
 #include "batchnorm/detail/kernels/float_pairs.hpp"
 #include "batchnorm/detail/kernels/per_channel.hpp"
-#include "batchnorm/detail/kernels/transform.hpp"
+#include "batchnorm/detail/kernels/rounding.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// y = (x - mean - mean_residual) * scale + shift.
-template <class A>
-struct NormalizeTerms : PerChannel<A, 4> {
-  A* mean() const { return this->arrays[0]; }
-  A* mean_residual() const { return this->arrays[1]; }
-  A* scale() const { return this->arrays[2]; }
-  A* shift() const { return this->arrays[3]; }
+/// The coefficients of some elements of y.
+template <class P>
+struct Normalization {
+  static constexpr int count = 3;
+  using Packed = P;
+  P mean, scale, shift;
+
+  BATCHNORM_ALWAYS_INLINE P apply(const P& x) const { return mul_add(x - mean, scale, shift); }
+
+  friend BATCHNORM_ALWAYS_INLINE Normalization blend(const Normalization& a, const Normalization& b, Index n) {
+    return {blend(a.mean, b.mean, n), blend(a.scale, b.scale, n), blend(a.shift, b.shift, n)};
+  }
 };
 
+/// Those of the channels from c on, with means that are C's: what that takes from the mean goes into the shift.
+template <class C, class V, class A>
+BATCHNORM_ALWAYS_INLINE Normalization<V> normalization_of(const NormalizeArrays<A>& exact, Index c) {
+  const V mean = load<V>(exact.mean() + c), scale = load<V>(exact.scale() + c), rounded = rounded_to<C>(mean);
+  const V rest = (mean - rounded) + load<V>(exact.mean_residual() + c);
+  return {rounded, scale, sub_mul(load<V>(exact.shift() + c), rest, scale)};
+}
+
 struct Normalize {
-  /// Has the terms of the tile's channels. y may be x.
+  /// Writes the tile's elements of y, by coefficients of the tile's channels. x and y are the whole tensors; y may be
+  /// x.
   template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const NormalizeTerms<A>& terms,
-                                           const T* x, T* y, Access access) {
-    if constexpr (is_16_bit<T> && has_fused<Bytes>) {
-      by_float_pairs<float_pairs_pack<T, Bytes>>(view, tile, terms, x, y, access);
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const NormalizeArrays<A>& coefficients,
+                                           const T* x, T* y, const Access& access) {
+    const Index distance = access.prefetches.x.distance;
+    const auto element = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
+      if (distance != 0) detail::prefetch(x + i + distance);
+      return k.apply(load<typename plain<decltype(k)>::Packed>(x + i));
+    };
+    if constexpr (is_16_bit<T> && is_fused<T, Bytes>) {
+      by_float_pairs<FloatPairsPack<T, Bytes>>(view, tile, coefficients, x, y, access.streams, element);
     } else {
-      by_coefficients<Bytes>(view, tile, terms, x, y, access);
+      by_coefficients<Bytes>(view, tile, coefficients, x, y, access.streams, element);
     }
   }
 
  private:
-  template <int Bytes, class T, class A>
+  template <int Bytes, class T, class A, class Element>
   static BATCHNORM_ALWAYS_INLINE void by_coefficients(const View& view, const Tile& tile,
-                                                      const NormalizeTerms<A>& terms, const T* x, T* y, Access access) {
+                                                      const NormalizeArrays<A>& coefficients, const T* x, T* y,
+                                                      bool streams, const Element& element) {
     using C = compute_t<T>;
-    using P = Pack<C, lanes<T, C, Bytes>>;
-    const Index channels = tile.channels();
-    C mean[max_columns], scale[max_columns], extra[max_columns], shift[max_columns];
-    using Wider = Pack<A, lanes<T, A, Bytes>>;
-    for_each_pack<Wider>(channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
-      using V = typename decltype(type)::Pack;
-      const V exact = load<V>(terms.mean() + c);
-      store(mean + c, exact);
-      const V rest = (exact - load<V>(mean + c)) + load<V>(terms.mean_residual() + c);
-      const V exact_scale = load<V>(terms.scale() + c);
-      store(scale + c, exact_scale);
-      store(shift + c, sub_mul(load<V>(terms.shift() + c), rest, exact_scale));
-    });
-    const bool any_extra = split_factors(terms.scale(), channels, scale, extra);
-    drop_payloads<T>(mean, channels);
-    drop_payloads<T>(scale, channels);
-    drop_payloads<T>(shift, channels);
-
-    if (any_extra) {  // rare: no wider than it must be
-      using One = Pack<C, 1>;
-      transform_singly(view, tile, y, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
-        const One centered = (load<One>(x + i) - One::all(mean[c])) * One::all(extra[c]);
-        return mul_add(centered, One::all(scale[c]), One::all(shift[c]));
-      });
-      return;
+    using P = KernelPack<T, C, Bytes>;
+    using V = ExactPack<T, A, Bytes>;
+    const bool done = elementwise<Normalization, P, max_columns<A>>(
+        view, tile, y, streams,
+        [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
+          RangeCheck<V> out_of_range;
+          bool one_out_of_range = false;
+          for_each_pack<V>(tile.channels(), [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+            using Q = typename decltype(type)::Pack;
+            const Normalization<Q> k = normalization_of<C, Q>(coefficients, c);
+            if constexpr (!std::is_same_v<C, A>) {
+              if constexpr (std::is_same_v<Q, V>) {
+                check(out_of_range, k);
+              } else {
+                RangeCheck<Q> one;
+                check(one, k);
+                one_out_of_range = one_out_of_range || one.found();
+              }
+            }
+            set(c, without_payload<T>(k.mean), without_payload<T>(k.scale), without_payload<T>(k.shift));
+          });
+          return !out_of_range.found() && !one_out_of_range;
+        },
+        element);
+    if constexpr (!std::is_same_v<C, A>) {
+      if (!done) by_channel<Normalization<typename P::One>>(view, tile, coefficients, x, y, element);
     }
-    const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
-      using Q = decltype(k.mean);
-      if (access.ahead.x != 0) detail::prefetch(x + i + access.ahead.x);
-      return mul_add(load<Q>(x + i) - k.mean, k.scale, k.shift);
-    };
-    transform<Coefficients, P>(view, tile, y, access.streams, {mean, scale, shift}, result);
   }
 
-  // See float_pairs.hpp. Channels for which it says so are computed in double.
-  template <class P, class T>
+  // Whether floats have the range for the elements of some channels.
+  template <class V>
+  static BATCHNORM_ALWAYS_INLINE void check(RangeCheck<V>& out_of_range, const Normalization<V>& k) {
+    check_term(out_of_range, k.mean);
+    check_factor(out_of_range, k.scale);
+    check_term(out_of_range, k.shift);
+  }
+
+  // Sets the coefficients of one channel; false where floats have not the range.
+  template <class T, class One>
+  static BATCHNORM_ALWAYS_INLINE bool in_floats(const NormalizeArrays<double>& coefficients, Index c,
+                                                Normalization<One>& result) {
+    using V = Pack<double, 1, One::fused>;
+    const Normalization<V> k = normalization_of<float, V>(coefficients, c);
+    RangeCheck<V> out_of_range;
+    check(out_of_range, k);
+    result = {load<One>(k.mean.v), load<One>(k.scale.v), load<One>(k.shift.v)};
+    return !out_of_range.found();
+  }
+
+  // The same in pairs of floats: see float_pairs.hpp.
+  template <class T, class One>
+  static BATCHNORM_ALWAYS_INLINE bool in_floats(const NormalizeArrays<double>& k, Index c, FloatPairs<One>& result) {
+    return set_float_pairs<T>(k.mean()[c], k.mean_residual()[c], k.scale()[c], k.shift()[c], result);
+  }
+
+  template <class P, class T, class Element>
   static BATCHNORM_ALWAYS_INLINE void by_float_pairs(const View& view, const Tile& tile,
-                                                     const NormalizeTerms<double>& terms, const T* x, T* y,
-                                                     Access access) {
-    using One = Pack<float, 1>;
-    const Index channels = tile.channels();
-    float center[max_columns], scale[max_columns], scale_low[max_columns], shift[max_columns], shift_low[max_columns];
-    bool in_floats[max_columns], all_in_floats = true;
-    for (Index c = 0; c < channels; ++c) {
-      FloatPairs<One> k{};
-      in_floats[c] =
-          set_float_pairs<T>(terms.mean()[c], terms.mean_residual()[c], terms.scale()[c], terms.shift()[c], k);
-      all_in_floats = all_in_floats && in_floats[c];
-      store(center + c, k.center);
-      store(scale + c, k.scale);
-      store(scale_low + c, k.scale_low);
-      store(shift + c, k.shift);
-      store(shift_low + c, k.shift_low);
-    }
-    const auto result = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
-      using Q = decltype(k.center);
-      if (access.ahead.x != 0) detail::prefetch(x + i + access.ahead.x);
-      return k.apply(load<Q>(x + i));
-    };
-    if (all_in_floats) {
-      transform<FloatPairs, P>(view, tile, y, access.streams, {center, scale, scale_low, shift, shift_low}, result);
-      return;
-    }
-    transform_singly(view, tile, y, [&](Index i, Index c) BATCHNORM_INLINE_LAMBDA {
-      if (in_floats[c]) {
-        return result(i, FloatPairs<One>{load<One>(center + c), load<One>(scale + c), load<One>(scale_low + c),
-                                         load<One>(shift + c), load<One>(shift_low + c)});
-      }
-      const double rest = terms.shift()[c] - terms.mean_residual()[c] * terms.scale()[c];
-      const double value = (convert<double>(x[i]) - terms.mean()[c]) * terms.scale()[c] + rest;
-      return One::all(value == value ? static_cast<float>(value) : std::numeric_limits<float>::quiet_NaN());
-    });
+                                                     const NormalizeArrays<double>& coefficients, const T* x, T* y,
+                                                     bool streams, const Element& element) {
+    const bool done = elementwise<FloatPairs, P, max_columns<double>>(
+        view, tile, y, streams,
+        [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
+          for (Index c = 0; c < tile.channels(); ++c) {
+            FloatPairs<typename P::One> k{};
+            if (!in_floats<T>(coefficients, c, k)) return false;
+            set(c, k.pivot, k.scale, k.scale_low, k.shift, k.shift_low);
+          }
+          return true;
+        },
+        element);
+    if (!done) by_channel<FloatPairs<typename P::One>>(view, tile, coefficients, x, y, element);
   }
 
-  template <class P>
-  struct Coefficients {
-    P mean, scale, shift;
-
-    friend BATCHNORM_ALWAYS_INLINE Coefficients blend(const Coefficients& a, const Coefficients& b, Index count) {
-      return {blend(a.mean, b.mean, count), blend(a.scale, b.scale, count), blend(a.shift, b.shift, count)};
-    }
-  };
+  // Each channel in floats or, where they have not the range, in double.
+  template <class Formula, class T, class Element>
+  static BATCHNORM_ALWAYS_INLINE void by_channel(const View& view, const Tile& tile,
+                                                 const NormalizeArrays<double>& coefficients, const T* x, T* y,
+                                                 const Element& element) {
+    using One = typename Formula::Packed;
+    using Exact = Pack<double, 1, One::fused>;
+    elementwise_by_channel(view, tile, y, [&](Index c) BATCHNORM_INLINE_LAMBDA {
+      Formula k{};
+      const bool ordinary = in_floats<T>(coefficients, c, k);
+      const Normalization<Exact> exact = normalization_of<double, Exact>(coefficients, c);
+      return [=](Index i) BATCHNORM_INLINE_LAMBDA {
+        return ordinary ? element(i, k) : One::all(to_float(exact.apply(load<Exact>(x + i)).v[0]));
+      };
+    });
+  }
 };
 
 }  // namespace detail

@@ -3,22 +3,10 @@
 #ifndef BATCHNORM_DETAIL_SCHEDULE_VIEW_HPP
 #define BATCHNORM_DETAIL_SCHEDULE_VIEW_HPP
 
-#include "batchnorm/detail/interface/tensor.hpp"
+#include "batchnorm/detail/kernels/tile.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
-
-/// Element (o, c, i) lies at (o * channels + c) * inner + i. `inner` is the product of the dimensions that vary faster
-/// than the channel in memory, `outer` of those that vary slower: N,C,H,W in RowMajor has inner = H * W, channels-last
-/// has inner = 1, N,C in ColMajor has outer = 1.
-struct View {
-  Index outer;
-  Index channels;
-  Index inner;
-
-  Index size() const { return outer * channels * inner; }
-  Index values_per_channel() const { return outer * inner; }
-};
 
 template <std::size_t Rank>
 View make_view(const std::array<Index, Rank>& shape, int layout, int channel_axis) {

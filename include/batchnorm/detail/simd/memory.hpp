@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "batchnorm/detail/simd/wide.hpp"
+#include "batchnorm/detail/simd/pack_pair.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
@@ -26,11 +26,11 @@ BATCHNORM_ALWAYS_INLINE void prefetch(const T* address) {
 /// that convert Eigen::half by an instruction.
 template <int N>
 struct Vectors {
-  // In structs, as in VectorPack, for the sake of functions that return them.
-  using Doubles = VectorPack<double, N>;
-  using Floats = VectorPack<float, N>;
-  using Bits = VectorPack<std::uint16_t, N>;
-  using TwiceBits = VectorPack<std::uint16_t, 2 * N>;
+  // In structs, as packs are, for the sake of functions that return them.
+  using Doubles = Vector<double, N>;
+  using Floats = Vector<float, N>;
+  using Bits = Vector<std::uint16_t, N>;
+  using TwiceBits = Vector<std::uint16_t, 2 * N>;
   using Words = typename vector_of<std::uint32_t, N>::type;
   using BitsMemory = typename vector_of<std::uint16_t, N>::memory;
   using FloatsMemory = typename vector_of<float, N>::memory;
@@ -43,7 +43,7 @@ struct Vectors {
       return result;
     }
 #endif
-    return {__builtin_convertvector(floats.v, typename Doubles::Vector)};
+    return {__builtin_convertvector(floats.v, typename Doubles::Type)};
   }
 
   static BATCHNORM_ALWAYS_INLINE Doubles doubles(const float* from) {
@@ -55,7 +55,7 @@ struct Vectors {
       return result;
     }
 #endif
-    return {__builtin_convertvector(memory, typename Doubles::Vector)};
+    return {__builtin_convertvector(memory, typename Doubles::Type)};
   }
 
   template <class T>
@@ -71,22 +71,22 @@ struct Vectors {
       const Words places = {0x1008080, 0x3028080, 0x5048080, 0x7068080, 0x9088080, 0xb0a8080, 0xd0c8080, 0xf0e8080};
       asm("vbroadcasti128 %1, %0" : "=x"(words) : "m"(memory));
       asm("vpshufb %1, %0, %0" : "+x"(words) : "x"(places));
-      return {reinterpret_cast<typename Floats::Vector>(words)};
+      return {reinterpret_cast<typename Floats::Type>(words)};
     } else if constexpr (N >= 4) {
       asm("vpmovzxwd %1, %0" : "=v"(words) : "m"(memory));
-      return {reinterpret_cast<typename Floats::Vector>(words << 16)};
+      return {reinterpret_cast<typename Floats::Type>(words << 16)};
     }
 #endif
     words = __builtin_convertvector(memory, Words);
-    return {reinterpret_cast<typename Floats::Vector>(words << 16)};
+    return {reinterpret_cast<typename Floats::Type>(words << 16)};
   }
 
   /// 2 N numbers, those at even places and those at odd ones: fewer operations than one after another.
   static BATCHNORM_ALWAYS_INLINE void evens_and_odds(const Eigen::bfloat16* from, Floats& evens, Floats& odds) {
     Words words;
     std::memcpy(&words, from, sizeof(words));
-    evens.v = reinterpret_cast<typename Floats::Vector>(words << 16);
-    odds.v = reinterpret_cast<typename Floats::Vector>(words & 0xffff0000);
+    evens.v = reinterpret_cast<typename Floats::Type>(words << 16);
+    odds.v = reinterpret_cast<typename Floats::Type>(words & 0xffff0000);
   }
 
   static BATCHNORM_ALWAYS_INLINE Floats floats(const Eigen::half* from) {
@@ -95,7 +95,7 @@ struct Vectors {
     if constexpr (N >= 4) {
 #ifdef __clang__
       using Memory = typename vector_of<__fp16, N>::memory;
-      floats.v = __builtin_convertvector(*reinterpret_cast<const Memory*>(from), typename Floats::Vector);
+      floats.v = __builtin_convertvector(*reinterpret_cast<const Memory*>(from), typename Floats::Type);
 #else
       asm("vcvtph2ps %1, %0" : "=v"(floats.v) : "m"(*reinterpret_cast<const BitsMemory*>(from)));
 #endif
@@ -114,7 +114,7 @@ struct Vectors {
       return result;
     }
 #endif
-    return {__builtin_convertvector(doubles.v, typename Floats::Vector)};
+    return {__builtin_convertvector(doubles.v, typename Floats::Type)};
   }
 
   /// Rounded to nearest even. A NaN stays one if it has no digits beyond those of T, as all have that come of T's own
@@ -139,18 +139,18 @@ struct Vectors {
       asm("vextracti128 $1, %1, %x0\n\tvpackusdw %x0, %x1, %x0" : "=&x"(narrow.v) : "x"(result));
       return narrow;
     } else if constexpr (N == 4) {
-      VectorPack<std::uint16_t, 8> twice;
+      Vector<std::uint16_t, 8> twice;
       asm("vpackusdw %1, %1, %0" : "=x"(twice.v) : "x"(result));
       return first(twice);
     }
 #endif
-    return {__builtin_convertvector(result, typename Bits::Vector)};
+    return {__builtin_convertvector(result, typename Bits::Type)};
   }
 
   /// Likewise of numbers at even places and at odd ones.
   static BATCHNORM_ALWAYS_INLINE TwiceBits bits(const Floats& evens, const Floats& odds, Eigen::bfloat16) {
     const Words both = rounded_words(evens).v >> 16 | (rounded_words(odds).v & 0xffff0000);
-    return {reinterpret_cast<typename TwiceBits::Vector>(both)};
+    return {reinterpret_cast<typename TwiceBits::Type>(both)};
   }
 
   static BATCHNORM_ALWAYS_INLINE Bits bits(const Floats& floats, Eigen::half) {
@@ -159,9 +159,9 @@ struct Vectors {
     if constexpr (N >= 4) {
 #ifdef __clang__
       using Type = typename vector_of<__fp16, N>::type;
-      result.v = reinterpret_cast<typename Bits::Vector>(__builtin_convertvector(floats.v, Type));
+      result.v = reinterpret_cast<typename Bits::Type>(__builtin_convertvector(floats.v, Type));
 #else
-      VectorPack<std::uint16_t, (N > 8 ? N : 8)> all;
+      Vector<std::uint16_t, (N > 8 ? N : 8)> all;
       asm("vcvtps2ph $0, %1, %0" : "=v"(all.v) : "v"(floats.v));
       result = first(all);
 #endif
@@ -175,7 +175,7 @@ struct Vectors {
  private:
   // Bits of floats whose upper halves are those of the nearest bfloat16: to those of an odd one is added a digit that
   // carries a tie upward.
-  static BATCHNORM_ALWAYS_INLINE VectorPack<std::uint32_t, N> rounded_words(const Floats& floats) {
+  static BATCHNORM_ALWAYS_INLINE Vector<std::uint32_t, N> rounded_words(const Floats& floats) {
     const Words words = reinterpret_cast<Words>(floats.v);
     return {(words | (words >> 16 & 1)) + 0x7fff};
   }
@@ -191,7 +191,7 @@ struct Vectors {
 
   // Those numbers of a whole register that are meant.
   template <int M>
-  static BATCHNORM_ALWAYS_INLINE Bits first(const VectorPack<std::uint16_t, M>& all) {
+  static BATCHNORM_ALWAYS_INLINE Bits first(const Vector<std::uint16_t, M>& all) {
     if constexpr (N == M) {
       return all;
     } else {
@@ -205,7 +205,7 @@ struct Vectors {
 /// What is written of a pack to memory of T.
 template <class T, class P>
 BATCHNORM_ALWAYS_INLINE auto stored(const P& value) {
-  if constexpr (is_wide<P>) {
+  if constexpr (is_pair<P>) {
     return Vectors<P::size / 2>::bits(value.a, value.b, T());
   } else if constexpr (is_16_bit<T>) {
     using V = Vectors<P::size>;
@@ -217,7 +217,7 @@ BATCHNORM_ALWAYS_INLINE auto stored(const P& value) {
   } else if constexpr (!std::is_same_v<T, typename P::Scalar>) {
     return Vectors<P::size>::floats(value);
   } else {
-    return VectorPack<T, P::size>{value.v};
+    return Vector<T, P::size>{value.v};
   }
 }
 
@@ -232,16 +232,18 @@ BATCHNORM_ALWAYS_INLINE P load(const T* from) {
     return result;
   } else {
 #if BATCHNORM_GNU
-    if constexpr (is_wide<P>) {
-      VectorPack<float, P::size / 2> evens, odds;
+    if constexpr (is_pair<P>) {
+      Vector<float, P::size / 2> evens, odds;
       Vectors<P::size / 2>::evens_and_odds(from, evens, odds);
-      return {{evens}, {odds}};
+      return {decltype(P::a)::of(evens.v), decltype(P::b)::of(odds.v)};
     } else if constexpr (std::is_same_v<T, typename P::Scalar>) {
-      return {{*reinterpret_cast<const typename P::Memory*>(from)}};
+      P result;  // a reference to the vector in memory would be taken for an aligned one
+      result.v = *reinterpret_cast<const typename P::Memory*>(from);
+      return result;
     } else if constexpr (std::is_same_v<float, typename P::Scalar>) {
-      return {Vectors<P::size>::floats(from)};
+      return P::of(Vectors<P::size>::floats(from).v);
     } else {
-      return {Vectors<P::size>::doubles(from)};
+      return P::of(Vectors<P::size>::doubles(from).v);
     }
 #endif
   }
@@ -249,13 +251,13 @@ BATCHNORM_ALWAYS_INLINE P load(const T* from) {
 
 /// 2 P::size elements, in whatever order takes the fewest operations.
 template <class P, class T>
-BATCHNORM_ALWAYS_INLINE Wide<P> load_wide(const T* from) {
+BATCHNORM_ALWAYS_INLINE PackPair<P> load_pair(const T* from) {
 #if BATCHNORM_GNU
   if constexpr (is_register<P> && std::is_same_v<T, Eigen::bfloat16> && std::is_same_v<typename P::Scalar, double>) {
     using V = Vectors<P::size>;
     typename V::Floats evens, odds;
     V::evens_and_odds(from, evens, odds);
-    return {{V::doubles(evens)}, {V::doubles(odds)}};
+    return {P::of(V::doubles(evens).v), P::of(V::doubles(odds).v)};
   }
 #endif
   return {load<P>(from), load<P>(from + P::size)};

@@ -1,5 +1,5 @@
-// Pack<T, N>: N numbers that the kernels treat as one. On GCC and Clang float and double packs are vector registers of
-// whatever width N asks for; any other type or compiler gets the same interface as loops over N elements.
+// Pack<T, N, Fused>: N numbers that the kernels treat as one. On GCC and Clang float and double packs are vector
+// registers of whatever width N asks for; any other type or compiler gets the same interface as loops over N elements.
 
 #ifndef BATCHNORM_DETAIL_SIMD_PACK_HPP
 #define BATCHNORM_DETAIL_SIMD_PACK_HPP
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "batchnorm/detail/interface/tensor.hpp"
 #include "batchnorm/detail/simd/scalar.hpp"
@@ -30,11 +31,52 @@ BATCHNORM_ALWAYS_INLINE T sum_of(const T* values) {
   }
 }
 
+/// Whether the baseline, what the unit is compiled for, has an instruction that multiplies and adds with one rounding.
+#if defined(__FMA__) || defined(__FMA4__) || defined(__AVX512F__) || (BATCHNORM_GNU && defined(__aarch64__)) || \
+    (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
+inline constexpr bool baseline_is_fused = BATCHNORM_GNU;
+#else
+inline constexpr bool baseline_is_fused = false;
+#endif
+
+/// Whether kernels with registers of `Bytes` have one.
+template <class T, int Bytes>
+inline constexpr bool is_fused = is_vectorized<T> && (baseline_is_fused || (BATCHNORM_X86_DISPATCH && Bytes >= 32));
+
+/// a * b + c of single numbers, rounded once if Fused, else twice. A compiler that may fuse does so in one loop and not
+/// in the next: GCC not where it expects the sum to be ready sooner otherwise (-mtune=generic since GCC 14, Zen's,
+/// -mcpu=ampere1). So that the bits of a result do not depend on where it is computed, fused operations are written
+/// out, and where they are not, there is no instruction for them.
+template <bool Fused, class T>
+BATCHNORM_ALWAYS_INLINE T multiply_add(const T& a, const T& b, const T& c) {
+  if constexpr (Fused) {
+#if BATCHNORM_X86_DISPATCH && !defined(__clang__) && !(defined(__FMA4__) && !defined(__FMA__))
+    T sum = c;
+    if constexpr (std::is_same_v<T, float>) {
+      asm("vfmadd231ss {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(a), "x"(b));
+    } else {
+      asm("vfmadd231sd {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(a), "x"(b));
+    }
+    return sum;
+#else
+    return std::fma(a, b, c);
+#endif
+  } else {
+    const T sum = a * b + c;  // one expression: of AutoDiff's scalars and the like there may be more than one type
+    return sum;
+  }
+}
+
+/// N numbers of a type without vectors, or a single number beside packs of them. Fused says whether mul_add and sub_mul
+/// round once, as the packs of the same kernel do.
 // The value of each operation is named before it is stored: GCC 12 fails on an operator that may throw otherwise.
-template <class T, int N>
+template <class T, int N, bool Fused>
 struct Pack {
   using Scalar = T;
+  /// A single number of the same kind.
+  using One = Pack<T, 1, Fused>;
   static constexpr int size = N;
+  static constexpr bool fused = Fused;
   T v[N];
 
   static BATCHNORM_ALWAYS_INLINE Pack all(const T& value) {
@@ -74,11 +116,11 @@ struct Pack {
     }
     return result;
   }
-  /// a * b + c. One expression: Clang contracts it into one instruction only so.
+  /// a * b + c.
   friend BATCHNORM_ALWAYS_INLINE Pack mul_add(const Pack& a, const Pack& b, const Pack& c) {
     Pack result;
     for (int i = 0; i < N; ++i) {
-      const T sum = a.v[i] * b.v[i] + c.v[i];
+      const T sum = multiply_add<Fused>(a.v[i], b.v[i], c.v[i]);
       result.v[i] = sum;
     }
     return result;
@@ -87,8 +129,12 @@ struct Pack {
   friend BATCHNORM_ALWAYS_INLINE Pack sub_mul(const Pack& c, const Pack& a, const Pack& b) {
     Pack result;
     for (int i = 0; i < N; ++i) {
-      const T difference = c.v[i] - a.v[i] * b.v[i];
-      result.v[i] = difference;
+      if constexpr (Fused) {
+        result.v[i] = multiply_add<true>(T(-a.v[i]), b.v[i], c.v[i]);
+      } else {
+        const T difference = c.v[i] - a.v[i] * b.v[i];
+        result.v[i] = difference;
+      }
     }
     return result;
   }
@@ -106,7 +152,7 @@ struct Pack {
     }
     return result;
   }
-  /// 1 / a, but 0 where a is 0.
+  /// 1 / a, but 0 where a is 0, which is divided by nowhere.
   friend BATCHNORM_ALWAYS_INLINE Pack inverse_or_zero(const Pack& a) {
     Pack result = a;
     for (int i = 0; i < N; ++i) {
@@ -176,56 +222,121 @@ inline constexpr FirstLanes<Lane, N> first_lanes{};
 // A vector in a struct: passed by value between functions that are always inlined, it draws no warning about the
 // calling convention, which a bare vector would.
 template <class T, int N>
-struct VectorPack {
-  using Scalar = T;
-  using Vector = typename vector_of<T, N>::type;
-  using Mask = typename vector_of<T, N>::mask;
+struct Vector {
+  using Type = typename vector_of<T, N>::type;
   using Memory = typename vector_of<T, N>::memory;
-  using Self = Pack<T, N>;
-  static constexpr int size = N;
-  Vector v;
+  Type v;
+};
 
-  static BATCHNORM_ALWAYS_INLINE Self all(T value) {
-    Vector result{};
-    for (int i = 0; i < N; ++i) result[i] = value;
-    return Self{{result}};
-  }
-  friend BATCHNORM_ALWAYS_INLINE Self operator+(const Self& a, const Self& b) { return Self{{a.v + b.v}}; }
-  friend BATCHNORM_ALWAYS_INLINE Self operator-(const Self& a, const Self& b) { return Self{{a.v - b.v}}; }
-  friend BATCHNORM_ALWAYS_INLINE Self operator*(const Self& a, const Self& b) { return Self{{a.v * b.v}}; }
-  friend BATCHNORM_ALWAYS_INLINE Self operator/(const Self& a, const Self& b) { return Self{{a.v / b.v}}; }
+/// A vector register of N numbers, or half of the smallest one, with the interface of Pack.
+template <class T, int N, bool Fused>
+struct VectorPack : Vector<T, N> {
+  using Scalar = T;
+  using Type = typename vector_of<T, N>::type;
+  using Mask = typename vector_of<T, N>::mask;
+  using Self = Pack<T, N, Fused>;
+  using One = Pack<T, 1, Fused>;
+  static constexpr int size = N;
+  static constexpr bool fused = Fused;
+
+  static BATCHNORM_ALWAYS_INLINE Self of(const Type& v) { return Self{{{v}}}; }
+  static BATCHNORM_ALWAYS_INLINE Self all(T value) { return copies(value, std::make_integer_sequence<int, N>()); }
+  friend BATCHNORM_ALWAYS_INLINE Self operator+(const Self& a, const Self& b) { return of(a.v + b.v); }
+  friend BATCHNORM_ALWAYS_INLINE Self operator-(const Self& a, const Self& b) { return of(a.v - b.v); }
+  friend BATCHNORM_ALWAYS_INLINE Self operator*(const Self& a, const Self& b) { return of(a.v * b.v); }
+  friend BATCHNORM_ALWAYS_INLINE Self operator/(const Self& a, const Self& b) { return of(a.v / b.v); }
   friend BATCHNORM_ALWAYS_INLINE Self mul_add(const Self& a, const Self& b, const Self& c) {
-    return Self{{a.v * b.v + c.v}};
+    if constexpr (!Fused) {
+      return of(a.v * b.v + c.v);
+    } else {
+#if defined(__clang__)
+#pragma clang fp contract(on)
+      return of(a.v * b.v + c.v);
+#elif BATCHNORM_X86_DISPATCH && !(defined(__FMA4__) && !defined(__FMA__))
+      Type sum = c.v;  // of a member of a pack GCC would keep a copy on the stack
+      if constexpr (std::is_same_v<T, float>) {
+        asm("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(a.v), "v"(b.v));
+      } else {
+        asm("vfmadd231pd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(a.v), "v"(b.v));
+      }
+      return of(sum);
+#elif defined(__aarch64__)
+      Type sum = c.v;
+      if constexpr (std::is_same_v<T, float>) {
+        asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum) : "w"(a.v), "w"(b.v));
+      } else {
+        asm("fmla %0.2d, %1.2d, %2.2d" : "+w"(sum) : "w"(a.v), "w"(b.v));
+      }
+      return of(sum);
+#else
+      Type sum = c.v;
+      for (int i = 0; i < N; ++i) sum[i] = multiply_add<true>(a.v[i], b.v[i], c.v[i]);
+      return of(sum);
+#endif
+    }
   }
   friend BATCHNORM_ALWAYS_INLINE Self sub_mul(const Self& c, const Self& a, const Self& b) {
-    return Self{{c.v - a.v * b.v}};
+    if constexpr (!Fused) {
+      return of(c.v - a.v * b.v);
+    } else {
+#if defined(__clang__)
+#pragma clang fp contract(on)
+      return of(c.v - a.v * b.v);
+#elif BATCHNORM_X86_DISPATCH && !(defined(__FMA4__) && !defined(__FMA__))
+      Type difference = c.v;
+      if constexpr (std::is_same_v<T, float>) {
+        asm("vfnmadd231ps {%2, %1, %0|%0, %1, %2}" : "+v"(difference) : "v"(a.v), "v"(b.v));
+      } else {
+        asm("vfnmadd231pd {%2, %1, %0|%0, %1, %2}" : "+v"(difference) : "v"(a.v), "v"(b.v));
+      }
+      return of(difference);
+#elif defined(__aarch64__)
+      Type difference = c.v;
+      if constexpr (std::is_same_v<T, float>) {
+        asm("fmls %0.4s, %1.4s, %2.4s" : "+w"(difference) : "w"(a.v), "w"(b.v));
+      } else {
+        asm("fmls %0.2d, %1.2d, %2.2d" : "+w"(difference) : "w"(a.v), "w"(b.v));
+      }
+      return of(difference);
+#else
+      return mul_add(of(-a.v), b, c);
+#endif
+    }
   }
   friend BATCHNORM_ALWAYS_INLINE Self blend(const Self& a, const Self& b, Index count) {
     using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
     Mask from_a;
     std::memcpy(&from_a, first_lanes<Lane, N>.masks + (N - count), sizeof(from_a));
-    return Self{
-        {reinterpret_cast<Vector>((reinterpret_cast<Mask>(a.v) & from_a) | (reinterpret_cast<Mask>(b.v) & ~from_a))}};
+    return of(reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & from_a) | (reinterpret_cast<Mask>(b.v) & ~from_a)));
   }
   friend BATCHNORM_ALWAYS_INLINE Self not_negative(const Self& a) {
-    const Mask negative = a.v < Vector{};
-    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(a.v) & ~negative)}};
+    const Mask negative = a.v < Type{};
+    return of(reinterpret_cast<Type>(reinterpret_cast<Mask>(a.v) & ~negative));
   }
   friend BATCHNORM_ALWAYS_INLINE Self inverse_or_zero(const Self& a) {
-    const Mask zero = a.v == Vector{};
-    const Self inverse = all(T(1)) / a;
-    return Self{{reinterpret_cast<Vector>(reinterpret_cast<Mask>(inverse.v) & ~zero)}};
+    const Mask zero = a.v == Type{};
+    const Mask one = reinterpret_cast<Mask>(all(T(1)).v) & zero;
+    const Self inverse = all(T(1)) / of(reinterpret_cast<Type>(reinterpret_cast<Mask>(a.v) | one));
+    return of(reinterpret_cast<Type>(reinterpret_cast<Mask>(inverse.v) & ~zero));
   }
   friend BATCHNORM_ALWAYS_INLINE T sum(const Self& a) {
     T lanes[N];
     std::memcpy(lanes, &a.v, sizeof(lanes));
     return sum_of<N>(lanes);
   }
+
+ private:
+  // A list of copies is one instruction at every optimization level. Of a loop over the lanes GCC's -O3 makes an
+  // insertion for each.
+  template <int... Lanes>
+  static BATCHNORM_ALWAYS_INLINE Self copies(T value, std::integer_sequence<int, Lanes...>) {
+    return of(Type{(static_cast<void>(Lanes), value)...});
+  }
 };
 
 #define BATCHNORM_PACK(T, N) \
-  template <>                \
-  struct Pack<T, N> : VectorPack<T, N> {};
+  template <bool Fused>      \
+  struct Pack<T, N, Fused> : VectorPack<T, N, Fused> {};
 BATCHNORM_PACK(float, 4)
 BATCHNORM_PACK(float, 8)
 BATCHNORM_PACK(float, 16)
@@ -235,12 +346,17 @@ BATCHNORM_PACK(double, 8)
 #undef BATCHNORM_PACK
 
 template <class P>
-inline constexpr bool is_register = std::is_base_of_v<VectorPack<typename P::Scalar, P::size>, P>;
+inline constexpr bool is_register = std::is_base_of_v<VectorPack<typename P::Scalar, P::size, P::fused>, P>;
 
 #else
 template <class P>
 inline constexpr bool is_register = false;
 #endif
+
+/// The pack of C's in which a kernel with registers of `Bytes` computes for tensors of T: a register of them, or a
+/// single one where T has no vector kernels.
+template <class T, class C, int Bytes>
+using KernelPack = Pack<C, lanes<T, C, Bytes>, is_fused<T, Bytes>>;
 
 /// The square root of each number.
 template <class P>
@@ -250,7 +366,7 @@ BATCHNORM_ALWAYS_INLINE P square_root(const P& a) {
 #if BATCHNORM_GCC_ASSEMBLY
   // GCC computes numbers of a vector one by one, with a detour for errno.
   if constexpr (is_register<P> && std::is_same_v<typename P::Scalar, double> && P::size == 2) {
-    asm("%vsqrtpd %1, %0" : "=x"(result.v) : "x"(a.v));
+    asm("%vsqrtpd {%1, %0|%0, %1}" : "=x"(result.v) : "x"(a.v));
     return result;
   }
 #endif
@@ -259,71 +375,6 @@ BATCHNORM_ALWAYS_INLINE P square_root(const P& a) {
     result.v[i] = root;
   }
   return result;
-}
-
-/// Whether kernels with registers of `Bytes` may count on fused multiplication and addition.
-template <int Bytes>
-inline constexpr bool has_fused = BATCHNORM_X86_DISPATCH&& Bytes >= 32;
-
-/// a * b + c, rounded once, which mul_add leaves to the compiler. Of packs, for kernels that has_fused.
-template <class P>
-BATCHNORM_ALWAYS_INLINE P fused_mul_add(const P& a, const P& b, const P& c) {
-  if constexpr (P::size == 1) {
-    return {{std::fma(a.v[0], b.v[0], c.v[0])}};
-  } else {
-#if BATCHNORM_X86_DISPATCH && defined(__clang__)
-#pragma clang fp contract(on)
-    return {{a.v * b.v + c.v}};
-#elif BATCHNORM_X86_DISPATCH
-    auto sum = c.v;  // of a member of a P GCC would keep a copy on the stack
-    if constexpr (std::is_same_v<typename P::Scalar, float>) {
-      asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
-    } else {
-      asm("vfmadd231pd %2, %1, %0" : "+v"(sum) : "v"(a.v), "v"(b.v));
-    }
-    return {{sum}};
-#endif
-  }
-}
-
-/// c - a * b, likewise, of floats.
-template <class P>
-BATCHNORM_ALWAYS_INLINE P fused_sub_mul(const P& c, const P& a, const P& b) {
-  static_assert(std::is_same_v<typename P::Scalar, float>);
-  if constexpr (P::size == 1) {
-    return {{std::fma(-a.v[0], b.v[0], c.v[0])}};
-  } else {
-#if BATCHNORM_X86_DISPATCH && defined(__clang__)
-#pragma clang fp contract(on)
-    return {{c.v - a.v * b.v}};
-#elif BATCHNORM_X86_DISPATCH
-    auto difference = c.v;
-    asm("vfnmadd231ps %2, %1, %0" : "+v"(difference) : "v"(a.v), "v"(b.v));
-    return {{difference}};
-#endif
-  }
-}
-
-/// sum + a * b for a loop that adds up, in packs rounded alike in every such loop. GCC, left alone, fuses by the loop:
-/// not where it expects the sum to be ready sooner otherwise (-mtune=generic since GCC 14, Zen's, -mcpu=ampere1).
-template <class P>
-BATCHNORM_ALWAYS_INLINE P add_product(const P& sum, const P& a, const P& b) {
-  if constexpr (is_register<P> && has_fused<sizeof(P)>) {
-    return fused_mul_add(a, b, sum);
-  } else {
-#if BATCHNORM_GNU && defined(__aarch64__) && !defined(__clang__)
-    if constexpr (is_register<P>) {
-      auto result = sum.v;
-      if constexpr (P::size == 4) {
-        asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(result) : "w"(a.v), "w"(b.v));
-      } else {
-        asm("fmla %0.2d, %1.2d, %2.2d" : "+w"(result) : "w"(a.v), "w"(b.v));
-      }
-      return {{result}};
-    }
-#endif
-    return mul_add(a, b, sum);
-  }
 }
 
 /// Tells a function which pack to work in.
@@ -339,7 +390,7 @@ BATCHNORM_ALWAYS_INLINE void for_each_pack(Index n, const F& f) {
   Index i = 0;
   for (; i + P::size <= n; i += P::size) f(PackType<P>(), i);
   if constexpr (P::size > 1) {
-    for (; i < n; ++i) f(PackType<Pack<typename P::Scalar, 1>>(), i);
+    for (; i < n; ++i) f(PackType<typename P::One>(), i);
   }
 }
 

@@ -4,17 +4,10 @@
 #ifndef BATCHNORM_DETAIL_SIMD_STREAM_HPP
 #define BATCHNORM_DETAIL_SIMD_STREAM_HPP
 
-#include "batchnorm/detail/schedule/partition.hpp"
 #include "batchnorm/detail/simd/memory.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
-
-/// How a pass that writes treats memory: whether what it writes goes past the cache, and what it fetches into it.
-struct Access {
-  bool streams;
-  Ahead ahead;
-};
 
 /// Stores a pack to an address that is a multiple of its size.
 template <class P, class T>
@@ -24,7 +17,7 @@ BATCHNORM_ALWAYS_INLINE void stream(T* to, const P& value) {
     const auto bits = stored<T>(value);
     using Bits = decltype(stored<T>(value));
 #ifdef __clang__
-    __builtin_nontemporal_store(bits.v, reinterpret_cast<typename Bits::Vector*>(to));
+    __builtin_nontemporal_store(bits.v, reinterpret_cast<typename Bits::Type*>(to));
 #else
     auto& memory = *reinterpret_cast<typename Bits::Memory*>(to);
     if constexpr (sizeof(Bits) == 16) {

@@ -1,7 +1,7 @@
-// Work in steps, each of many tasks, on the threads of the caller's device.
+// Work in phases, each of many tasks, on the threads of the caller's device.
 
-#ifndef BATCHNORM_DETAIL_SCHEDULE_STEPS_HPP
-#define BATCHNORM_DETAIL_SCHEDULE_STEPS_HPP
+#ifndef BATCHNORM_DETAIL_SCHEDULE_PHASES_HPP
+#define BATCHNORM_DETAIL_SCHEDULE_PHASES_HPP
 
 #include <algorithm>
 #include <atomic>
@@ -9,8 +9,8 @@
 #include <thread>
 
 #include "batchnorm/detail/schedule/device.hpp"
-#include "batchnorm/detail/schedule/partition.hpp"
 #include "batchnorm/detail/schedule/thread_team.hpp"
+#include "batchnorm/detail/schedule/tiling.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
@@ -43,47 +43,47 @@ class FirstException {
 };
 
 /// task(0) ... task(count - 1), each once. Neighbouring ones go to the same thread, while it keeps up with the others:
-/// in the order of their numbers, or backward, which begins with what a step before it has left in the cache.
+/// in the order of their numbers, or backward, which begins with what a phase before it has left in the cache.
 template <class Task>
-struct Step {
+struct Phase {
   Index count;
   bool backward;
   Task task;
 };
 
 template <class Task>
-Step<Task> step(Index count, Task task) {
+Phase<Task> phase(Index count, Task task) {
   return {count, false, task};
 }
 
 template <class Task>
-Step<Task> backward_step(Index count, Task task) {
+Phase<Task> backward_phase(Index count, Task task) {
   return {count, true, task};
 }
 
-// How far several threads have come with a step.
+// How far several threads have come with a phase.
 class Progress {
  public:
   static constexpr Index most_shares = 32;
 
   // Does tasks of the thread's own share, then of those that others have not come to.
   template <class Task>
-  void take_part(const Step<Task>& step, Index shares, Index thread, const FirstException& exception) {
+  void take_part(const Phase<Task>& phase, Index shares, Index thread, const FirstException& exception) {
     for (Index i = 0; i < shares; ++i) {
       const Index share = (thread + i) % shares;
-      const Index begin = cut(step.count, shares, share), end = cut(step.count, shares, share + 1);
+      const Index begin = cut(phase.count, shares, share), end = cut(phase.count, shares, share + 1);
       for (Index k;
            !exception.caught() && (k = taken_[share].number.fetch_add(1, std::memory_order_relaxed)) < end - begin;) {
-        step.task(step.backward ? end - 1 - k : begin + k);
+        phase.task(phase.backward ? end - 1 - k : begin + k);
         done_.fetch_add(1, std::memory_order_release);
       }
     }
   }
 
-  // Returns when all of a step's tasks are done.
+  // Returns when all of a phase's tasks are done.
   template <class Task>
-  void wait(const Step<Task>& step, const FirstException& exception) const {
-    while (!exception.caught() && done_.load(std::memory_order_acquire) < step.count) std::this_thread::yield();
+  void wait(const Phase<Task>& phase, const FirstException& exception) const {
+    while (!exception.caught() && done_.load(std::memory_order_acquire) < phase.count) std::this_thread::yield();
   }
 
  private:
@@ -95,26 +95,26 @@ class Progress {
   std::atomic<Index> done_{0};
 };
 
-/// Runs steps one after another on up to `threads` threads, which stay until the last step has no task left, and
+/// Runs phases one after another on up to `threads` threads, which stay until the last phase has no task left, and
 /// returns when all is done. An exception out of a task is rethrown here, and later tasks are left out.
 template <class Device, class... Tasks>
-void run_steps(const Device& device, Index threads, const Step<Tasks>&... steps) {
+void run_phases(const Device& device, Index threads, const Phase<Tasks>&... phases) {
   if constexpr (has_threads<Device>::value) {
-    const Index most = (std::min)(threads, (std::max)({steps.count...}));
+    const Index most = (std::min)(threads, (std::max)({phases.count...}));
     if (most > 1) {
       const Index shares = (std::min)(most, Progress::most_shares);
       FirstException exception;
-      Progress progress[sizeof...(steps)];
+      Progress progress[sizeof...(phases)];
       const auto work = [&](Index number) {
         exception.guard([&] {
           const Index thread = number % shares;
           Progress* now = progress;
-          const auto take_part = [&](const auto& step) {
-            now->take_part(step, shares, thread, exception);
-            if (now + 1 != progress + sizeof...(steps)) now->wait(step, exception);
+          const auto take_part = [&](const auto& phase) {
+            now->take_part(phase, shares, thread, exception);
+            if (now + 1 != progress + sizeof...(phases)) now->wait(phase, exception);
             ++now;
           };
-          (take_part(steps), ...);
+          (take_part(phases), ...);
         });
       };
       if constexpr (std::is_same_v<Device, Eigen::ThreadPoolDevice>) {
@@ -131,13 +131,13 @@ void run_steps(const Device& device, Index threads, const Step<Tasks>&... steps)
     }
   }
   static_cast<void>(device), static_cast<void>(threads);
-  const auto run = [](const auto& step) {
-    for (Index i = 0; i < step.count; ++i) step.task(step.backward ? step.count - 1 - i : i);
+  const auto run = [](const auto& phase) {
+    for (Index i = 0; i < phase.count; ++i) phase.task(phase.backward ? phase.count - 1 - i : i);
   };
-  (run(steps), ...);
+  (run(phases), ...);
 }
 
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 
-#endif  // BATCHNORM_DETAIL_SCHEDULE_STEPS_HPP
+#endif  // BATCHNORM_DETAIL_SCHEDULE_PHASES_HPP

@@ -1,0 +1,328 @@
+// The loop of the two primitives that write a tensor: a formula applied to every element, pack by pack.
+
+#ifndef BATCHNORM_DETAIL_KERNELS_ELEMENTWISE_HPP
+#define BATCHNORM_DETAIL_KERNELS_ELEMENTWISE_HPP
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "batchnorm/detail/kernels/columns.hpp"
+#include "batchnorm/detail/simd/stream.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// How many elements past a multiple of a pack's size an address lies.
+template <class P, class T>
+Index misalignment(const T* y) {
+  return static_cast<Index>(reinterpret_cast<std::uintptr_t>(y) % (P::size * sizeof(T)) / sizeof(T));
+}
+
+/// One coefficient of each of up to Most columns, of tiles that are walked in packs of P, or of each channel, of tiles
+/// that are walked by rows.
+///
+/// The columns are laid out from `start` on, the misalignment of what is written, so that a pack of coefficients is
+/// loaded from a multiple of its size wherever its elements are stored to one:
+///
+///     y        |  .  .  y0 y1 | y2 y3 y4 y5 | ...      packs of four; y begins two past a multiple of four
+///     values   |  .  .  k0 k1 | k2 k3 k4 k5 | ...      start = 2
+template <class P, Index Most>
+class CoefficientArray {
+ public:
+  using C = typename P::Scalar;
+
+  /// Sets what is for `count` channels from the c-th on, by rows.
+  template <class V>
+  BATCHNORM_ALWAYS_INLINE void set_channels(Index c, const V& coefficients) {
+    store(values_ + c, coefficients);
+  }
+  BATCHNORM_ALWAYS_INLINE const C& of_channel(Index c) const { return values_[c]; }
+
+  /// The same for the columns of these channels, without those of repeated outer steps. Channels come in their order.
+  template <class V>
+  BATCHNORM_ALWAYS_INLINE void set_columns(const Columns& columns, Index start, Index c, const V& coefficients) {
+    if (columns.inner == 1) return store(values_ + start + c, coefficients);
+    C lanes[V::size];
+    store(lanes, coefficients);
+    for (Index l = 0; l < V::size; ++l) {
+      C* const first = values_ + start + (c + l) * columns.inner;
+      // Whole packs: what is beyond the channel is overwritten by the next one's.
+      for (Index i = 0; i < columns.inner; i += P::size) store(first + i, P::all(lanes[l]));
+    }
+  }
+
+  /// Repeats the columns of one outer step until a period is full, and as many more as a pack can go past its end.
+  BATCHNORM_ALWAYS_INLINE void repeat_columns(const Columns& columns, const Segments& segments, Index start) {
+    const Index end = segments.period + (segments.wraps() ? P::size - 1 : 0);
+    for (Index done = columns.channels * columns.inner; done < end; done *= 2) {
+      std::copy_n(values_ + start, (std::min)(done, end - done), values_ + start + done);
+    }
+  }
+
+  /// Those of a pack of columns.
+  template <class Q>
+  BATCHNORM_ALWAYS_INLINE Q at(Index place) const {
+    return load<Q>(values_ + place);
+  }
+
+ private:
+  // What lies before the first column, what a pack goes past the last, and what whole packs of a channel do.
+  alignas(is_register<P> ? sizeof(P) : alignof(P)) C values_[Most + 3 * P::size + least_row];
+};
+
+/// The same for pairs of packs, whose coefficients at even places and at odd ones lie apart:
+///
+///     place    0  1  2  3  4  5 ...
+///     values_  k0 k2 k4 ...   |   k1 k3 k5 ...
+template <class P, Index Most>
+class CoefficientArray<PackPair<P>, Most> {
+ public:
+  using C = typename P::Scalar;
+
+  template <class V>
+  BATCHNORM_ALWAYS_INLINE void set_channels(Index c, const V& coefficients) {
+    store(values_ + c, coefficients);
+  }
+  BATCHNORM_ALWAYS_INLINE const C& of_channel(Index c) const { return values_[c]; }
+
+  template <class V>
+  BATCHNORM_ALWAYS_INLINE void set_columns(const Columns& columns, Index start, Index c, const V& coefficients) {
+    static_assert(V::size == 1 && 2 * P::size >= least_row, "one channel at a time; a pack holds half of its columns");
+    const Index first = start + c * columns.inner;
+    if (columns.inner == 1) return store(place_of(first), coefficients);
+    store(place_of(first), P::all(coefficients.v[0]));
+    store(place_of(first + 1), P::all(coefficients.v[0]));
+  }
+
+  BATCHNORM_ALWAYS_INLINE void repeat_columns(const Columns& columns, const Segments& segments, Index start) {
+    const Index end = start + segments.period + (segments.wraps() ? 2 * P::size - 1 : 0);
+    const Index once = columns.channels * columns.inner;
+    for (Index place = start + once; place < end; ++place) *place_of(place) = *place_of(place - once);
+  }
+
+  template <class Q>
+  BATCHNORM_ALWAYS_INLINE Q at(Index place) const {
+    const Index odd = place & 1, half = place >> 1, other = -odd & size;
+    if constexpr (Q::size == 1) {
+      return load<Q>(values_ + half + other);
+    } else {
+      return {load<decltype(Q::a)>(values_ + half + other),
+              load<decltype(Q::b)>(values_ + half + odd + (size - other))};
+    }
+  }
+
+ private:
+  static constexpr Index size = Most / 2 + 2 * P::size + least_row;
+
+  BATCHNORM_ALWAYS_INLINE C* place_of(Index place) { return values_ + (place & 1) * size + (place >> 1); }
+
+  alignas(sizeof(P)) C values_[2 * size];
+};
+
+/// Stores a pack, past the cache or not.
+template <class T, class P>
+BATCHNORM_ALWAYS_INLINE void put(T* to, bool streamed, const P& value) {
+  if (streamed) {
+#if BATCHNORM_GNU && defined(__clang__)
+    // Else Clang converts the pack before the branch and, of 16-bit types, stores it number by number: a tenth of the
+    // speed, with other stores to the line streamed.
+    asm volatile("");
+#endif
+    stream(to, value);
+  } else {
+    store(to, value);
+  }
+}
+
+/// Stores a pack's first numbers, or its last, fewer than all.
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE void store_part(T* to, const P& value, Index skip, Index count) {
+  T all[P::size];
+  store(all, value);
+  for (Index i = 0; i < count; ++i) to[i] = all[skip + i];
+}
+
+/// Writes whole channels that lie one after another, or a part of one channel: y[i] = f(i, k) for [begin, end), where
+/// f gives P::size elements from i on, and k are the coefficients of each: of_channel(c) gives those of a channel, in
+/// packs, and blend(a, b, count) the first of one channel and the rest of the next. A channel, `n` elements, is no
+/// shorter than a pack.
+///
+/// f may read y itself at those elements: none is written before all that need it are read. Where y lies, whether it is
+/// streamed past the cache, and how a tensor is cut changes no bit of it.
+template <class P, class T, class OfChannel, class F>
+BATCHNORM_ALWAYS_INLINE void write_channels(T* y, Index begin, Index n, Index channel, Index channel_end, bool streamed,
+                                            const OfChannel& of_channel, const F& f) {
+  constexpr Index N = P::size;
+  const Index end = begin + n * (channel_end - channel);
+  // Whole packs begin at an address that is a multiple of their size. What lies before and after them is part of packs
+  // that overlap them.
+  const Index past = misalignment<P>(y + begin), head = past == 0 ? 0 : N - past, tail = (end - begin - head) % N;
+  auto k = of_channel(channel);
+  if (head != 0) store_part(y + begin, f(begin, k), 0, head);
+  P last{};
+  if (tail != 0) last = f(end - N, of_channel(channel_end - 1));
+
+  Index i = begin + head;
+  for (Index next = begin + n;; next += n) {
+    const auto now = k;  // which nothing changes, and so stays in registers
+    if (streamed) {
+      for (; i + N <= next; i += N) stream(y + i, f(i, now));
+    } else {
+      for (; i + N <= next; i += N) store(y + i, f(i, now));
+    }
+    if (++channel == channel_end) break;
+    const auto next_k = of_channel(channel);
+    if (i < next) {
+      put(y + i, streamed, f(i, blend(k, next_k, next - i)));
+      i += N;
+    }
+    k = next_k;
+  }
+  if (tail != 0) store_part(y + end - tail, last, N - tail, tail);
+}
+
+/// The same for a tile, walked by rows.
+template <class P, class T, class OfChannel, class F>
+BATCHNORM_ALWAYS_INLINE void write_rows(const View& view, const Tile& tile, T* y, bool streamed,
+                                        const OfChannel& of_channel, const F& f) {
+  const Index n = tile.inner_end - tile.inner_begin, channels = tile.channels();
+  const Index adjacent = n == view.inner ? channels : 1;  // channels that lie one after another
+  for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+    for (Index c = 0; c < channels; c += adjacent) {
+      const Index begin = view.offset(o, tile.channel_begin + c, tile.inner_begin);
+      write_channels<P>(y, begin, n, c, c + adjacent, streamed, of_channel, f);
+    }
+  }
+}
+
+/// y[i] = f(PackType<Q>(), i, j) for the tile's elements, walked by columns, where f gives Q::size elements from i on,
+/// the first in column j, Q being P, a pack of one or, where P is a pair, half a P. Where `segments.wraps()`, f may
+/// count on the first columns again after the last, as many as such a pack needs. As above, f may read y itself.
+template <class P, class T, class F>
+BATCHNORM_ALWAYS_INLINE void write_columns(const Segments& segments, T* y, bool streamed, const F& f) {
+  using All = PackType<P>;
+  using One = PackType<typename P::One>;
+  constexpr Index N = P::size;
+  const Index n = segments.n;
+  for (Index begin = segments.begin, end = segments.begin + segments.count * segments.stride; begin < end;
+       begin += segments.stride) {
+    // As above; but packs that overlap cost short segments too much, and are no way to write what is streamed, whose
+    // lines no ordinary store should touch again, or what is shorter than they are: single elements then, and what
+    // halves of a pair fit in.
+    const Index past = misalignment<P>(y + begin);
+    const bool overlap = n >= N && !streamed;
+    const Index head = past == 0 || (overlap && n < 8 * N) ? 0 : (std::min)(n, N - past);
+    const bool ragged = (n - head) % N != 0;
+    P first{}, last{};
+    if (overlap && head != 0) first = f(All(), begin, 0);
+    if (overlap && ragged) last = f(All(), begin + n - N, (n - N) % segments.period);
+
+    Index i = overlap ? head : 0, j = i;
+    Index singles = overlap ? i : n < N ? n : head;
+    const auto wrap = [&]() BATCHNORM_INLINE_LAMBDA {
+      if (j >= segments.period) j -= segments.period;
+    };
+    const auto singly = [&](Index stop) BATCHNORM_INLINE_LAMBDA {
+      for (; i < stop; ++i, ++j) {
+        wrap();
+        store(y + begin + i, f(One(), begin + i, j));
+      }
+    };
+    for (;;) {
+      if constexpr (is_pair<P>) {
+        using Half = typename half_of<P>::type;
+        const Index past_half = misalignment<Half>(y + begin + i);
+        singly((std::min)(singles, past_half == 0 ? i : i + Half::size - past_half));
+        for (; i + Half::size <= singles; i += Half::size, j += Half::size) {
+          wrap();
+          put(y + begin + i, streamed, f(PackType<Half>(), begin + i, j));
+        }
+      }
+      singly(singles);
+      while (i + N <= n) {
+        wrap();
+        const Index stop = (std::min)(n - N + 1, i + (segments.period - j));  // of packs that begin in this period
+        for (; i < stop; i += N, j += N) put(y + begin + i, streamed, f(All(), begin + i, j));
+      }
+      if (overlap || i == n) break;
+      wrap();
+      singles = n;
+    }
+    if (overlap && head != 0) store(y + begin, first);
+    if (overlap && ragged) store(y + begin + n - N, last);
+  }
+}
+
+template <template <class> class Formula, class P, Index Most, class T, class Round, class F, std::size_t... K>
+BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile, T* y, bool streamed,
+                                              const Round& round, const F& f, std::index_sequence<K...>) {
+  CoefficientArray<P, Most> arrays[sizeof...(K)];
+  if (by_columns(view)) {
+    const Columns columns(view, tile);
+    const Segments segments(columns, P::size, Most);
+    const Index start = misalignment<P>(y + segments.begin);
+    const bool applies = round([&](Index c, const auto&... k)
+                                   BATCHNORM_INLINE_LAMBDA { (arrays[K].set_columns(columns, start, c, k), ...); });
+    if (!applies) return false;
+    (arrays[K].repeat_columns(columns, segments, start), ...);
+    write_columns<P>(segments, y, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
+      using Q = typename decltype(type)::Pack;
+      return f(i, Formula<Q>{arrays[K].template at<Q>(start + j)...});
+    });
+  } else {
+    const bool applies =
+        round([&](Index c, const auto&... k) BATCHNORM_INLINE_LAMBDA { (arrays[K].set_channels(c, k), ...); });
+    if (!applies) return false;
+    const auto by_rows = [&](auto type) BATCHNORM_INLINE_LAMBDA {
+      using Q = typename decltype(type)::Pack;
+      write_rows<Q>(
+          view, tile, y, streamed,
+          [&](Index c) BATCHNORM_INLINE_LAMBDA { return Formula<Q>{Q::all(arrays[K].of_channel(c))...}; }, f);
+    };
+    if constexpr (is_pair<P>) {
+      // Rows of few packs are written faster in narrower ones, of which fewer are partly of the next row.
+      if (view.inner < 4 * P::size) {
+        by_rows(PackType<decltype(P::a)>());
+      } else {
+        by_rows(PackType<P>());
+      }
+    } else {
+      by_rows(PackType<P>());
+    }
+  }
+  if (streamed) finish_streaming();
+  return true;
+}
+
+/// Writes y[i] = f(i, k) for the tile's elements, where f gives those of a pack from i on, and k, a Formula<Q> of packs
+/// Q, holds its coefficients. Q is P, or one element, or in between.
+///
+/// round(set) calls set(c, k...) with packs of each coefficient of the channels from the tile's c-th on, in the order
+/// of Formula's members, for all channels in their order. It may return false instead: then nothing is written, and
+/// false is returned.
+template <template <class> class Formula, class P, Index Most, class T, class Round, class F>
+BATCHNORM_ALWAYS_INLINE bool elementwise(const View& view, const Tile& tile, T* y, bool streamed, const Round& round,
+                                         const F& f) {
+  return elementwise_with<Formula, P, Most>(view, tile, y, streamed, round, f,
+                                            std::make_index_sequence<static_cast<std::size_t>(Formula<P>::count)>());
+}
+
+/// The same element by element, for tiles with channels to which the formula does not apply: f(c) gives the function
+/// that gives the element at i of the tile's c-th channel.
+template <class T, class F>
+BATCHNORM_ALWAYS_INLINE void elementwise_by_channel(const View& view, const Tile& tile, T* y, const F& f) {
+  for (Index c = 0; c < tile.channels(); ++c) {
+    const auto value = f(c);
+    for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+      const Index row = view.offset(o, tile.channel_begin + c, 0);
+      for (Index i = row + tile.inner_begin; i < row + tile.inner_end; ++i) store(y + i, value(i));
+    }
+  }
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_KERNELS_ELEMENTWISE_HPP

@@ -1,0 +1,110 @@
+// What is fetched into the cache before it is needed.
+
+#ifndef BATCHNORM_DETAIL_KERNELS_PREFETCH_HPP
+#define BATCHNORM_DETAIL_KERNELS_PREFETCH_HPP
+
+#include "batchnorm/detail/kernels/tile.hpp"
+#include "batchnorm/detail/simd/memory.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a kernel fetches of one tensor while it reads it.
+struct Prefetch {
+  enum class What {
+    nothing,
+    walk,     ///< what the kernel itself comes to `distance` elements later
+    address,  ///< what lies `distance` elements further in memory, as the same place in the next block of channels
+  };
+  What what = What::nothing;
+  Index distance = 0;
+};
+
+/// For a kernel that reads x and dy, what it fetches of each.
+struct Prefetches {
+  Prefetch x, dy;
+};
+
+/// How far ahead of a pass memory is fetched, in bytes: a core's own prefetchers stop at the end of each page, and
+/// double what they reach alone when told so early.
+inline constexpr Index prefetch_bytes = 16384;
+
+/// The least tensor for which that is done: what is in a third-level cache, the core's own prefetchers bring in time,
+/// and more requests are in their way.
+inline constexpr Index prefetched_bytes = Index(16) << 20;
+
+/// What two passes over a block may read if the next block is to be fetched meanwhile into the same second-level cache.
+inline constexpr Index two_blocks_bytes = Index(3) << 18;
+
+/// For a pass over a tensor, straight through memory.
+inline Prefetch prefetch_walk(const View& view, Index element_bytes) {
+  if (view.size() * element_bytes < prefetched_bytes) return {};
+  return {Prefetch::What::walk, prefetch_bytes / element_bytes};
+}
+
+/// For a pass that writes straight through memory, in `blocks` blocks of channels: of a panel of columns, as many whole
+/// rows further as make up the distance.
+inline Prefetch prefetch_elements(const View& view, Index element_bytes, Index blocks) {
+  const Prefetch walk = prefetch_walk(view, element_bytes);
+  if (walk.what == Prefetch::What::nothing || !by_columns(view) || blocks == 1) return walk;
+  const Index rows = ceil_div(walk.distance, ceil_div(view.outer_stride(), blocks));
+  return {Prefetch::What::address, rows * view.outer_stride()};
+}
+
+/// What the two passes over a block of channels fetch, the first that sums and the second that writes.
+struct BlockPrefetches {
+  Prefetches sums, writes;
+};
+
+/// For two passes over each of `blocks` blocks of up to `channels` channels, on one thread: it fetches the next block
+/// while it is busy with this one. (Several threads find the memory busy enough.) `tensors` are read: x, or x and dy.
+inline BlockPrefetches prefetch_next_block(const View& view, Index element_bytes, Index tensors, Index blocks,
+                                           Index channels) {
+  const Prefetch walk = prefetch_walk(view, element_bytes);
+  BlockPrefetches result{{walk, walk}, {}};
+  const bool fit = channels * view.values_per_channel() * tensors * element_bytes <= two_blocks_bytes;
+  if (!fit || blocks == 1 || walk.what == Prefetch::What::nothing) return result;
+  const Prefetch next{Prefetch::What::address, channels * view.inner};
+  if (element_bytes > 2) {
+    result.writes = {next, next};
+  } else if (tensors == 2) {  // 16-bit values are summed so slowly that those of one tensor come meanwhile
+    result = {{next, {}}, {{}, next}};
+  }
+  return result;
+}
+
+/// A kernel's place in its walk, as addresses: what is to be fetched lies `distance` elements on, unless that is 0; and
+/// beyond the next `left` elements, where a run of memory ends, `jump` more.
+///
+///     | run of `left` elements |  ... jump ...  | next run |
+///       x ------- distance ----->               ^ fetched
+struct Lookahead {
+  Index distance, left, jump;
+
+  /// For a walk along runs of `run` elements that begin `stride` apart. Runs shorter than the distance are fetched
+  /// whole runs ahead.
+  static Lookahead along(const Prefetch& prefetch, Index run, Index stride) {
+    const Index distance = prefetch.distance;
+    if (prefetch.what != Prefetch::What::walk || distance == 0) return {distance, run, 0};
+    if (distance < run) return {distance, run, stride - run};
+    return {ceil_div(distance, run) * stride, run, 0};
+  }
+
+  template <class T>
+  BATCHNORM_ALWAYS_INLINE void fetch(const T* x) const {
+    if (distance != 0) detail::prefetch(x + distance + (distance < left ? 0 : jump));
+  }
+  /// The place `steps` elements further.
+  BATCHNORM_ALWAYS_INLINE Lookahead after(Index steps) const { return {distance, left - steps, jump}; }
+};
+
+/// How a pass that writes treats memory: whether what it writes goes past the cache, and what it fetches.
+struct Access {
+  bool streams;
+  Prefetches prefetches;
+};
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_KERNELS_PREFETCH_HPP

@@ -1,0 +1,125 @@
+// From exact coefficients to those that a kernel computes with.
+
+#ifndef BATCHNORM_DETAIL_KERNELS_ROUNDING_HPP
+#define BATCHNORM_DETAIL_KERNELS_ROUNDING_HPP
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "batchnorm/detail/simd/memory.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// Notes whether any of some numbers lies, without its sign, in [from, to). NaN lies nowhere.
+template <class P>
+class RangeCheck {
+ public:
+  BATCHNORM_ALWAYS_INLINE void add(const P& value, typename P::Scalar from, typename P::Scalar to) {
+    if constexpr (is_register<P>) {
+#if BATCHNORM_GNU
+      using Mask = typename P::Mask;
+      const Mask sign = reinterpret_cast<Mask>(P::all(typename P::Scalar(-0.0)).v);
+      const auto size = reinterpret_cast<typename P::Type>(reinterpret_cast<Mask>(value.v) & ~sign);
+      found_ |= (size >= P::all(from).v) & (size < P::all(to).v);
+#endif
+    } else {
+      for (int i = 0; i < P::size; ++i) {
+        const auto size = std::abs(value.v[i]);
+        found_ = found_ || (size >= from && size < to);
+      }
+    }
+  }
+  BATCHNORM_ALWAYS_INLINE bool found() const {
+    if constexpr (is_register<P>) {
+      const decltype(found_) none{};
+      return std::memcmp(&found_, &none, sizeof(none)) != 0;
+    } else {
+      return found_;
+    }
+  }
+
+ private:
+  template <class Q, bool = is_register<Q>>
+  struct Found {
+    using type = bool;
+  };
+#if BATCHNORM_GNU
+  template <class Q>
+  struct Found<Q, true> {
+    using type = typename Q::Mask;
+  };
+#endif
+  typename Found<P>::type found_{};
+};
+
+/// Where coefficients are rounded to floats, and floats computed with, for the results to have a float's digits and to
+/// overflow only where the exact ones do:
+///
+/// - factors have all their digits: they are 0 or in a float's normal range;
+/// - what is added to or subtracted from a float is below half of the last digit of the largest float, so that no sum
+///   overflows which is not, exactly, out of range.
+///
+/// Infinite and NaN coefficients are as good in floats as in doubles. Channels of which a coefficient is not so are
+/// computed in double, element by element.
+struct FloatRange {
+  static constexpr double least_factor = (std::numeric_limits<float>::min)();
+  static constexpr double largest_factor = (std::numeric_limits<float>::max)();
+  static constexpr double largest_term = 0x1p100;
+};
+
+template <class P>
+BATCHNORM_ALWAYS_INLINE void check_factor(RangeCheck<P>& check, const P& factor) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  // From the least double above 0, as a denormal one.
+  check.add(factor, std::numeric_limits<double>::denorm_min(), FloatRange::least_factor);
+  check.add(factor, std::nextafter(FloatRange::largest_factor, infinity), infinity);
+}
+
+template <class P>
+BATCHNORM_ALWAYS_INLINE void check_term(RangeCheck<P>& check, const P& term) {
+  check.add(term, FloatRange::largest_term, std::numeric_limits<double>::infinity());
+}
+
+/// The packs in which the exact coefficients of a tile's channels are read. One by one for the 16-bit types, whose
+/// rounding is no matter of a few vector operations.
+template <class T, class A, int Bytes>
+using ExactPack = std::conditional_t<is_16_bit<T>, typename KernelPack<T, A, Bytes>::One, KernelPack<T, A, Bytes>>;
+
+/// The numbers of a pack as those of the type C that are nearest.
+template <class C, class V>
+BATCHNORM_ALWAYS_INLINE V rounded_to(const V& value) {
+  if constexpr (std::is_same_v<C, typename V::Scalar>) {
+    return value;
+  } else {
+    C lanes[V::size];
+    store(lanes, value);
+#if BATCHNORM_GNU
+    asm(""
+        : "+m"(lanes));  // GCC 12 takes two neighbouring doubles that are made floats and doubles again for unchanged
+#endif
+    return load<V>(lanes);
+  }
+}
+
+/// A coefficient for tensors of T: as it is, but NaN without digits that a 16-bit T has not.
+template <class T, class V>
+BATCHNORM_ALWAYS_INLINE V without_payload(const V& coefficient) {
+  V result = coefficient;
+  if constexpr (is_16_bit<T>) {
+    static_assert(V::size == 1);
+    if (result.v[0] != result.v[0]) result.v[0] = std::numeric_limits<typename V::Scalar>::quiet_NaN();
+  }
+  return result;
+}
+
+/// A result in double, as a float of which a T is made: NaN without digits that T has not.
+BATCHNORM_ALWAYS_INLINE float to_float(double value) {
+  return value == value ? static_cast<float>(value) : std::numeric_limits<float>::quiet_NaN();
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_KERNELS_ROUNDING_HPP
