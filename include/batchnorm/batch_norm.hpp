@@ -29,8 +29,7 @@ BATCHNORM_NAMESPACE_BEGIN
 ///       dy.setRandom();
 ///       auto y = bn.forward(x);        // training: batch statistics, running ones updated
 ///       auto dx = bn.backward(x, dy);  // also adds into weight_grad(), bias_grad()
-///       bn.eval();
-///       auto z = bn.forward(x);  // inference: running statistics
+///       auto z = bn.infer(x);          // inference: running statistics; any number of threads may call it at once
 ///     }
 ///
 /// `T` is the tensors' scalar: float, double, Eigen::half or Eigen::bfloat16 by vector kernels, any other real number
@@ -138,7 +137,8 @@ class BatchNorm {
     layer_.training = on;
     return *this;
   }
-  /// Inference mode.
+  /// Inference mode: `forward` normalizes by the running statistics. It still writes to the layer, so threads that
+  /// share one call `infer`.
   BatchNorm& eval() { return train(false); }
   /// Whether in training mode.
   bool is_training() const { return layer_.training; }
@@ -164,7 +164,8 @@ class BatchNorm {
   }
 
   /// Inference whatever the mode, in the four call shapes of `forward`. Touches no state, allocates nothing where it
-  /// writes into the caller's memory, and may be called from many threads at once.
+  /// writes into the caller's memory, and may be called from many threads at once, on devices too, as long as no one
+  /// changes the layer meanwhile.
   template <class First, class... Rest>
   auto infer(const First& first, Rest&&... rest) const {
     if constexpr (detail::is_tensor<First>) {
@@ -205,6 +206,16 @@ class BatchNorm {
     if constexpr (detail::check_input_type<T, Dims, X>()) {
       const auto& input = detail::evaluated(device, x);
       auto y = detail::result_like(input);
+  /// Does not compile, with a sentence that says what to call.
+  template <class First, class... Rest>
+  auto forward(const First& first, Rest&&... rest) const {
+    static_assert(
+        never<First>,
+        "batchnorm: forward changes the layer, after eval() too, and this layer is const: call infer, which is "
+        "inference whatever the mode and may be called by many threads at once");
+    return const_cast<BatchNorm&>(*this).forward(first, std::forward<Rest>(rest)...);  // so that no other error follows
+  }
+
       layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
       return y;
     }
@@ -242,7 +253,20 @@ class BatchNorm {
                   detail::check_gradient_type<X, Dy>()) {
       return backward_with(device, detail::evaluated(device, x), detail::evaluated(device, dy),
                            std::forward<Last>(last)...);
+  /// Does not compile, with a sentence that says why.
+  template <class First, class... Rest>
+  auto backward(const First& first, Rest&&... rest) const {
+    static_assert(never<First>,
+                  "batchnorm: backward adds to the gradients of the layer, and this layer is const: infer is the one "
+                  "call for a const layer");
+    return const_cast<BatchNorm&>(*this).backward(first, std::forward<Rest>(rest)...);
+  }
+
     }
+  // For a static_assert that fails where its function is called.
+  template <class>
+  static constexpr bool never = false;
+
   }
 
   template <class Device, class X, class Dy>
