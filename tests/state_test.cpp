@@ -4,8 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <stdexcept>
 #include <thread>
 #include <type_traits>
+#include <unsupported/Eigen/AutoDiff>
 #include <utility>
 #include <vector>
 
@@ -407,3 +412,71 @@ TEMPLATE_TEST_CASE("a channel whose evenly spaced values lie far from its mean i
     }
   }
 }
+namespace {
+
+// Not all of a long double's bytes are its value's, and an AutoDiffScalar has derivatives besides.
+template <class P>
+bool same_bits(const P& a, const P& b) {
+  if constexpr (std::is_same_v<P, float> || std::is_same_v<P, double>) {
+    return std::memcmp(&a, &b, sizeof(P)) == 0;
+  } else {
+    return a == b || (!(a == a) && !(b == b));
+  }
+}
+
+}  // namespace
+
+// More channels than one pack of numbers has, and a number of them that leaves some over.
+TEMPLATE_TEST_CASE("a momentum of 0 keeps every bit and 1 takes the batch, also beside a NaN or an infinity", "", float,
+                   double, long double, Eigen::half, Eigen::bfloat16,
+                   (Eigen::AutoDiffScalar<Eigen::Matrix<double, 2, 1>>)) {
+  using Bn = BatchNorm<TestType, 2>;
+  using Param = typename Bn::Param;
+  constexpr Eigen::Index channels = 7;
+  const Param nan(std::numeric_limits<double>::quiet_NaN()), inf(std::numeric_limits<double>::infinity());
+  const Param bad[] = {nan, inf, Param(-inf), Param(-nan)};
+  Eigen::Tensor<TestType, 2> good(2, channels), spoilt(2, channels);
+  for (Eigen::Index c = 0; c < channels; ++c) {
+    good(0, c) = TestType(static_cast<float>(c)), good(1, c) = TestType(static_cast<float>(c + 2));
+    spoilt(0, c) = TestType(1.0F), spoilt(1, c) = static_cast<TestType>(bad[c % 4]);
+  }
+  const auto spoil = [&](Bn& bn) {
+    for (Eigen::Index c = 0; c < channels; ++c) {
+      bn.running_mean()(c) = c % 2 == 0 ? bad[c / 2] : Param(0.1F);
+      bn.running_var()(c) = c % 2 == 1 ? bad[c / 2] : Param(0.3F);
+    }
+  };
+
+  Bn start(BatchNormOptions(channels).momentum(0.0));
+  for (const auto* batch : {&good, &spoilt}) {
+    spoil(start);
+    const Bn before = start;
+    start.forward(*batch);
+    for (Eigen::Index c = 0; c < channels; ++c) {
+      CHECK(same_bits(start.running_mean()(c), before.running_mean()(c)));
+      CHECK(same_bits(start.running_var()(c), before.running_var()(c)));
+    }
+  }
+  CHECK(start.num_batches_tracked() == 2);
+
+  Bn last(BatchNormOptions(channels).momentum(1.0)), cumulative(BatchNormOptions(channels).momentum(std::nullopt));
+  for (Bn* bn : {&last, &cumulative}) {
+    spoil(*bn);
+    bn->forward(good);
+    for (Eigen::Index c = 0; c < channels; ++c) {
+      CHECK(bn->running_mean()(c) == Param(static_cast<float>(c + 1)));
+      CHECK(bn->running_var()(c) == Param(2.0F));  // unbiased: 2 / (2 - 1)
+    }
+  }
+}
+
+TEST_CASE("a momentum of 0 keeps the payload of a NaN") {
+  const std::uint32_t payload = 0x7fa12345;  // of a signalling one
+  Layer bn(BatchNormOptions(3).momentum(0.0));
+  std::memcpy(bn.running_mean().data() + 2, &payload, sizeof(payload));
+  std::memcpy(bn.running_var().data(), &payload, sizeof(payload));
+  bn.forward(random_tensor(33));
+  CHECK(std::memcmp(bn.running_mean().data() + 2, &payload, sizeof(payload)) == 0);
+  CHECK(std::memcmp(bn.running_var().data(), &payload, sizeof(payload)) == 0);
+}
+
