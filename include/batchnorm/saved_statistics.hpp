@@ -3,14 +3,23 @@
 #ifndef BATCHNORM_SAVED_STATISTICS_HPP
 #define BATCHNORM_SAVED_STATISTICS_HPP
 
+#include <vector>
+
 #include "batchnorm/detail/algebra/batch_norm.hpp"
+#include "batchnorm/detail/movable_flag.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 
 namespace detail {
 template <class T, int Dims>
 struct Layer;
-}
+
+/// Which statistics normalize a call.
+enum class StatisticsKind {
+  batch,    ///< those of its own x, through which the gradient flows
+  running,  ///< the running ones, which are constants in backward
+};
+}  // namespace detail
 
 /// The per-channel statistics with which a BatchNorm of rank Dims normalized, as its `saved_statistics()` gives them
 /// after a forward pass. A copy, handed to `backward`, goes back through that forward however many have followed it:
@@ -22,12 +31,21 @@ struct Layer;
 ///     auto dx1 = bn.backward(x1, dy1, saved);
 ///
 /// A is the layer's Accumulator. The vectors have one element per channel, which is 0 before the first forward and
-/// unspecified after one of an empty x.
+/// unspecified after one of an empty x. Statistics that were moved from are those of no forward.
 template <class A, int Dims>
 class SavedStatistics {
  public:
   /// One A per channel.
   using Vector = Eigen::Tensor<A, 1>;
+
+  /// The statistics of no forward, of no channels.
+  SavedStatistics() = default;
+  SavedStatistics(const SavedStatistics&) = default;
+  SavedStatistics& operator=(const SavedStatistics&) = default;
+  // Eigen's moves of tensors swap pointers and cannot throw, but are not declared so.
+  SavedStatistics(SavedStatistics&&) noexcept = default;
+  SavedStatistics& operator=(SavedStatistics&&) noexcept = default;
+  ~SavedStatistics() = default;
 
   /// Whether there has been a forward.
   bool has_forward() const { return has_forward_; }
@@ -39,7 +57,7 @@ class SavedStatistics {
   /// 1 / sqrt(variance + epsilon), [channels].
   const Vector& inv_std() const { return inv_std_; }
   /// Whether these were running statistics, through which no gradient flows.
-  bool constant() const { return constant_; }
+  bool constant() const { return kind_ == detail::StatisticsKind::running; }
   /// The shape of the forward's input.
   const std::array<Eigen::Index, static_cast<std::size_t>(Dims)>& shape() const { return shape_; }
 
@@ -64,9 +82,13 @@ class SavedStatistics {
 
   Vector mean_, mean_residual_, inv_std_;
   std::array<Eigen::Index, static_cast<std::size_t>(Dims)> shape_{};
-  const void* overwritten_ = nullptr;  // the input's memory, where the output replaced it; compared, never read
-  bool constant_ = false;
-  bool has_forward_ = false;
+  detail::StatisticsKind kind_ = detail::StatisticsKind::batch;
+  detail::MovableFlag has_forward_ = false;
+  // For BatchNorm::check_backward: the sums over the forward's x, of each kind one per channel, and the layout of x,
+  // which decides the order of summation. Unspecified where has_sums_ is false.
+  bool has_sums_ = false;
+  int layout_ = Eigen::ColMajor;
+  std::vector<A> sums_;
 };
 
 BATCHNORM_NAMESPACE_END
