@@ -369,6 +369,8 @@ TEMPLATE_TEST_CASE("layers and their statistics move without throwing, so that a
   STATIC_REQUIRE(std::is_copy_assignable_v<Bn>);
   STATIC_REQUIRE(std::is_nothrow_move_constructible_v<typename Bn::SavedStatistics>);
   STATIC_REQUIRE(std::is_nothrow_move_assignable_v<typename Bn::SavedStatistics>);
+  STATIC_REQUIRE(std::is_nothrow_move_constructible_v<batchnorm::BasicMoments<typename Bn::Accumulator>>);
+  STATIC_REQUIRE(std::is_nothrow_move_assignable_v<batchnorm::BasicMoments<typename Bn::Accumulator>>);
 }
 
 TEST_CASE("a growing vector moves its layers: their state stays where it is in memory") {

@@ -34,6 +34,13 @@ class BasicMoments {
     for (Index c = 0; c < channels; ++c) mean_(c) = mean_residual_(c) = M2_(c) = A(0);
   }
 
+  BasicMoments(const BasicMoments&) = default;
+  BasicMoments& operator=(const BasicMoments&) = default;
+  // Eigen's moves of tensors swap pointers and cannot throw, but are not declared so.
+  BasicMoments(BasicMoments&&) noexcept = default;
+  BasicMoments& operator=(BasicMoments&&) noexcept = default;
+  ~BasicMoments() = default;
+
   /// The number of channels.
   Index channels() const { return mean_.size(); }
   /// The number of values per channel.

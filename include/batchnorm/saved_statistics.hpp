@@ -3,6 +3,7 @@
 #ifndef BATCHNORM_SAVED_STATISTICS_HPP
 #define BATCHNORM_SAVED_STATISTICS_HPP
 
+#include <utility>
 #include <vector>
 
 #include "batchnorm/detail/algebra/batch_norm.hpp"
@@ -69,6 +70,21 @@ class SavedStatistics {
     for (Vector* vector : {&mean_, &mean_residual_, &inv_std_}) {
       vector->resize(channels);
       vector->setZero();
+    }
+  }
+  // Member by member, and the sums only where there are some: every forward pays it, and std::swap would move whole
+  // objects three times.
+  void swap(SavedStatistics& other) noexcept {
+    std::swap(mean_, other.mean_);
+    std::swap(mean_residual_, other.mean_residual_);
+    std::swap(inv_std_, other.inv_std_);
+    std::swap(shape_, other.shape_);
+    std::swap(kind_, other.kind_);
+    std::swap(has_forward_, other.has_forward_);
+    if (has_sums_ || other.has_sums_) {
+      std::swap(has_sums_, other.has_sums_);
+      std::swap(layout_, other.layout_);
+      sums_.swap(other.sums_);
     }
   }
   // Written to only where the object is not const.

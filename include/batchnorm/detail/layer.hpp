@@ -156,7 +156,7 @@ struct Layer {
     scratch.saved.has_sums_ = check_backward && view.size() != 0;
     if (training && enters_running_stats(options, view.values_per_channel()))
       update_running_stats(view.values_per_channel());
-    std::swap(saved, scratch.saved);
+    saved.swap(scratch.saved);
   }
 
   template <class Device>
