@@ -143,6 +143,12 @@ TEST_CASE("a forward without the check, or an x of the other layout, leaves noth
   bn.forward(x);
   CHECK_FALSE(is_refused([&] { bn.check_backward(true).backward(y, dy); }));
 
+  // Nor the sums of an earlier forward.
+  bn.forward(x);
+  bn.forward(x);
+  bn.check_backward(false).forward(dy);
+  CHECK_FALSE(is_refused([&] { bn.check_backward(true).backward(dy, dy); }));
+
   // The same tensor by its values: what is handed in is not wrong, though its sums are taken in another order.
   const auto large = filled(Tensor(40, 3, 70), 14);
   bn.forward(large);
