@@ -41,10 +41,14 @@ class SavedStatistics {
 
   /// The statistics of no forward, of no channels.
   SavedStatistics() = default;
+  /// A value of its own.
   SavedStatistics(const SavedStatistics&) = default;
+  /// A value of its own.
   SavedStatistics& operator=(const SavedStatistics&) = default;
   // Eigen's moves of tensors swap pointers and cannot throw, but are not declared so.
+  /// Copies nothing. What was moved from may be destroyed or assigned to.
   SavedStatistics(SavedStatistics&&) noexcept = default;
+  /// Copies nothing. What was moved from may be destroyed or assigned to.
   SavedStatistics& operator=(SavedStatistics&&) noexcept = default;
   ~SavedStatistics() = default;
 
