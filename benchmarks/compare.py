@@ -8,7 +8,7 @@ that what disturbs the machine for a while disturbs all of them. Needs the stand
 
 import argparse
 import concurrent.futures
-import glob
+import hashlib
 import math
 import os
 import re
@@ -22,7 +22,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 WORK = os.path.join(ROOT, "build", "compare")
 SOURCES = [os.path.join(HERE, name) for name in ("compare_side.cpp", "cases.cpp", "machine.cpp")]
-GRAIN = 8 << 20  # the memory of a tensor is a multiple of it, as in compare_side.cpp
+SHOWN = 12  # of the shapes that stand out, at either end
+GRAIN = 2 << 20  # the memory of a tensor is a multiple of it, as in compare_side.cpp
 
 
 def mean(values):
@@ -62,12 +63,11 @@ class Side:
     def __init__(self, name, version, compiler, flags, environment):
         self.name, self.version, self.compiler, self.flags = name, version, shlex.split(compiler), shlex.split(flags)
         self.environment = dict(os.environ, **dict(pair.split("=", 1) for pair in environment))
-        self.program = os.path.join(WORK, "side-" + re.sub(r"\W+", "_", name))
+        self.command = self.compiler + ["-std=c++17"] + self.flags + ["-DEIGEN_USE_THREADS", "-I", includes_of(version)]
+        self.command += eigen_flags() + ["-pthread"] + SOURCES
+        # Sides that differ in their environment alone run the same program.
+        self.program = os.path.join(WORK, "side-" + hashlib.sha256(repr(self.command).encode()).hexdigest()[:12])
         self.process = None
-
-    def build(self):
-        command = self.compiler + ["-std=c++17"] + self.flags + ["-DEIGEN_USE_THREADS", "-I", includes_of(self.version)]
-        subprocess.run(command + eigen_flags() + ["-pthread", "-o", self.program] + SOURCES, check=True)
 
     def start(self, file, floats, threads):
         self.process = subprocess.Popen(
@@ -198,9 +198,13 @@ def report(session, side, both_ways):
     odd = session.stands_out(side)
     if odd:
         print(f"  shapes that stand out ({arguments.shape_bound:g}), measured twice as often:")
-    for b in odd:
+    for i, b in enumerate(odd):
         wrong = outside(b.ratio(side), arguments.shape_bound)
         broken += wrong
+        if SHOWN <= i < len(odd) - SHOWN:
+            if i == SHOWN:
+                print(f"            ... {len(odd) - 2 * SHOWN} more ...")
+            continue
         print(f"    {b.ratio(side):6.3f}  {b.name.rsplit('/', 1)[0]}  {microseconds(min(b.seconds[0]))} ->"
               f" {microseconds(min(b.seconds[side]))}" + ("" if wrong else "  (faster)"))
     if not odd:
@@ -211,8 +215,9 @@ def report(session, side, both_ways):
 
 def run(sides, arguments, both_ways=False):
     os.makedirs(WORK, exist_ok=True)
+    commands = {side.program: side.command + ["-o", side.program] for side in sides}
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as jobs:
-        for job in [jobs.submit(side.build) for side in sides]:
+        for job in [jobs.submit(subprocess.run, command, check=True) for command in commands.values()]:
             job.result()
     print(output_of([sides[0].program, "--machine"]), end="")
     print(f"; {os.cpu_count()} processors; load {os.getloadavg()[0]:.1f} at the start")
