@@ -253,7 +253,9 @@ void add_context() {
   };
   benchmark::AddCustomContext("cpu_model", cpu_model());
   for (const Cache& cache : caches()) {
-    benchmark::AddCustomContext(cache.name, std::to_string(cache.bytes >> 10) + " KiB");
+    std::string text = std::to_string(cache.bytes >> 10) + " KiB";
+    if (cache.processors > 0) text += " for " + std::to_string(cache.processors);
+    benchmark::AddCustomContext(cache.name, text);
   }
   benchmark::AddCustomContext("batchnorm",
                               dotted(BATCHNORM_VERSION_MAJOR, BATCHNORM_VERSION_MINOR, BATCHNORM_VERSION_PATCH));
@@ -267,6 +269,7 @@ void add_context() {
 #elif defined(__GNUC__)
   benchmark::AddCustomContext("compiler", "GCC " + dotted(__GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__));
 #endif
+  benchmark::AddCustomContext("flags", BATCHNORM_BENCHMARK_FLAGS);
 #ifdef __GLIBC__
   benchmark::AddCustomContext("libc", "glibc " + std::to_string(__GLIBC__) + "." + std::to_string(__GLIBC_MINOR__));
 #endif

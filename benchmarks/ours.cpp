@@ -3,7 +3,10 @@
 
 #include "contenders.hpp"
 #include "our_layer.hpp"
-#include "spinning_team.hpp"
+
+#ifdef _OPENMP
+#include <batchnorm/openmp.hpp>
+#endif
 
 namespace bench {
 namespace {
@@ -11,8 +14,11 @@ namespace {
 template <int Rank>
 std::vector<Contender> ours_of_rank(const Problem& problem, Pass pass, Threads threads) {
   if (threads.count == 1) return {our_layer<Rank>(Eigen::DefaultDevice(), "batchnorm", problem, pass)};
-  return {our_layer<Rank>(*threads.device, "batchnorm", problem, pass),
-          our_layer<Rank>(SpinningDevice(spinning_team(threads.count)), "spinning", problem, pass)};
+  std::vector<Contender> contenders = {our_layer<Rank>(*threads.device, "batchnorm", problem, pass)};
+#ifdef _OPENMP
+  contenders.push_back(our_layer<Rank>(batchnorm::OpenMPDevice(threads.count), "spinning", problem, pass));
+#endif
+  return contenders;
 }
 
 }  // namespace
