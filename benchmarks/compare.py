@@ -237,7 +237,7 @@ def add_common(parser, mean_bound, shape_bound, rounds):
     parser.add_argument("--filter", default="", metavar="REGEX", help="only benchmarks in whose names REGEX is found; "
                         "a name is SET/LAYOUT/SHAPE/PASS/THREADS/batchnorm")
     parser.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="beside one; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="measured beside one; 1: one alone; default: %(default)s")
     parser.add_argument("--seconds", type=float, default=0.005, help="of a turn, of which a side has two a round; default: "
                         "%(default)s, or two calls")
     parser.add_argument("--mean-bound", type=float, default=mean_bound, help="for a geometric mean; default: %(default)s")
