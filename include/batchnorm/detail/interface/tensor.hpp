@@ -31,10 +31,10 @@ inline constexpr bool is_tensor = decltype(derives_from_tensor(std::declval<plai
 /// Tensors whose elements lie in memory: Tensor, TensorFixedSize and TensorMap.
 template <class X>
 inline constexpr bool has_storage = false;
-template <class T, int Dims, int Options, class I>
-inline constexpr bool has_storage<Eigen::Tensor<T, Dims, Options, I>> = true;
-template <class T, class Sizes, int Options, class I>
-inline constexpr bool has_storage<Eigen::TensorFixedSize<T, Sizes, Options, I>> = true;
+template <class T, int Dims, int Options, class IndexType>
+inline constexpr bool has_storage<Eigen::Tensor<T, Dims, Options, IndexType>> = true;
+template <class T, class Sizes, int Options, class IndexType>
+inline constexpr bool has_storage<Eigen::TensorFixedSize<T, Sizes, Options, IndexType>> = true;
 template <class Plain, int Options, template <class> class Pointer>
 inline constexpr bool has_storage<Eigen::TensorMap<Plain, Options, Pointer>> = true;
 
