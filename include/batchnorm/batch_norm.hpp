@@ -52,6 +52,7 @@ BATCHNORM_NAMESPACE_BEGIN
 /// data race.
 template <class T, int Dims>
 class BatchNorm {
+  static_assert(detail::check_scalar_type<T>() || !detail::is_real<T>, "the check has said what is wrong");
   static_assert(Dims >= 2, "batchnorm: Dims is the rank of the tensors, at least 2");
 
  public:
@@ -269,9 +270,18 @@ class BatchNorm {
 
   // An expression becomes a tensor, a tensor becomes its memory. Where a type is wrong, a check has said so.
 
+  template <class X>
+  static constexpr bool check_input() {
+    if constexpr (detail::is_real<T>) {
+      return detail::check_input_type<T, Dims, X>();
+    } else {
+      return false;
+    }
+  }
+
   template <class Device, class X>
   auto forward_on(const Device& device, const X& x) {
-    if constexpr (detail::check_input_type<T, Dims, X>()) {
+    if constexpr (check_input<X>()) {
       const auto& input = detail::evaluated(device, x);
       auto y = detail::result_like(input);
       layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
@@ -281,7 +291,7 @@ class BatchNorm {
 
   template <class Device, class X, class Y>
   void forward_on(const Device& device, const X& x, Y&& y) {
-    if constexpr (detail::check_input_type<T, Dims, X>() && detail::check_output_type<X, Y>()) {
+    if constexpr (check_input<X>() && detail::check_output_type<X, Y>()) {
       const auto& input = detail::evaluated(device, x);
       layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
     }
@@ -289,7 +299,7 @@ class BatchNorm {
 
   template <class Device, class X>
   auto infer_on(const Device& device, const X& x) const {
-    if constexpr (detail::check_input_type<T, Dims, X>()) {
+    if constexpr (check_input<X>()) {
       const auto& input = detail::evaluated(device, x);
       auto y = detail::result_like(input);
       layer_.infer(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
@@ -299,7 +309,7 @@ class BatchNorm {
 
   template <class Device, class X, class Y>
   void infer_on(const Device& device, const X& x, Y&& y) const {
-    if constexpr (detail::check_input_type<T, Dims, X>() && detail::check_output_type<X, Y>()) {
+    if constexpr (check_input<X>() && detail::check_output_type<X, Y>()) {
       const auto& input = detail::evaluated(device, x);
       layer_.infer(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
     }
@@ -307,8 +317,7 @@ class BatchNorm {
 
   template <class Device, class X, class Dy, class... Last>
   auto backward_on(const Device& device, const X& x, const Dy& dy, Last&&... last) {
-    if constexpr (detail::check_input_type<T, Dims, X>() && detail::check_input_type<T, Dims, Dy>() &&
-                  detail::check_gradient_type<X, Dy>()) {
+    if constexpr (check_input<X>() && check_input<Dy>() && detail::check_gradient_type<X, Dy>()) {
       return backward_with(device, detail::evaluated(device, x), detail::evaluated(device, dy),
                            std::forward<Last>(last)...);
     }

@@ -105,6 +105,7 @@ BasicMoments<AccumulatorOf<X>> accumulate_moments(const X& x, int channel_axis) 
 template <class Device, class X, class Y>
 void normalize(const Device& device, const X& x, int channel_axis,
                const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {
+  static_cast<void>(detail::check_scalar_type<detail::scalar_of<X>>());
   static_assert(detail::check_device_type<Device>() && detail::check_output_type<X, Y>());
   const auto& input = detail::evaluated(device, x);
   const detail::View view = detail::view_of(input, channel_axis);
@@ -137,6 +138,7 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
                                                     const Eigen::Tensor<AccumulatorOf<X>, 1>& mean_residual) {
   using A = AccumulatorOf<X>;
   using T = detail::scalar_of<X>;
+  static_cast<void>(detail::check_scalar_type<detail::scalar_of<X>>());
   static_assert(detail::check_device_type<Device>() && detail::check_input_type<T, detail::rank_of<X>, Dy>() &&
                 detail::check_gradient_type<X, Dy>());
   const auto& input = detail::evaluated(device, x);
@@ -181,6 +183,7 @@ template <class Device, class X, class Dy, class Dx, std::enable_if_t<!detail::i
 void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel_axis,
                      const GradientCoefficients<AccumulatorOf<X>>& coefficients, Dx&& dx) {
   using T = detail::scalar_of<X>;
+  static_cast<void>(detail::check_scalar_type<detail::scalar_of<X>>());
   static_assert(detail::check_device_type<Device>() && detail::check_input_type<T, detail::rank_of<X>, Dy>() &&
                 detail::check_gradient_type<X, Dy>() && detail::check_output_type<X, Dx>());
   const auto& input = detail::evaluated(device, x);

@@ -11,14 +11,10 @@
 
 #include "batchnorm/detail/kernels/instances.hpp"
 
-#define BATCHNORM_DEFINED_HERE
-
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
-BATCHNORM_KERNELS(BATCHNORM_DEFINED_HERE)
+BATCHNORM_KERNELS(template)
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
-
-#undef BATCHNORM_DEFINED_HERE
 
 #endif  // BATCHNORM_KERNELS_HPP

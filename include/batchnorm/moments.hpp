@@ -7,6 +7,23 @@
 #include "batchnorm/options.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+template <class T, class A>
+constexpr bool check_accumulator_type() {
+  if constexpr (check_scalar_type<T>()) {
+    constexpr bool same = std::is_same_v<accumulator_t<T>, A>;
+    static_assert(
+        same,
+        "batchnorm: the accumulator of the tensor's scalar type is not the moments' (Moments is for float and "
+        "double; BasicMoments<T> for any other T)");
+    return same;
+  } else {
+    return false;
+  }
+}
+
+}  // namespace detail
 
 /// Count, mean and M2 (the sum of squared deviations from the mean) of each channel of any number of tensors, exact to
 /// the last digits whatever the mean. Moments of parts merge into those of the whole (Chan, Golub and LeVeque 1979), so
@@ -19,6 +36,8 @@ BATCHNORM_NAMESPACE_BEGIN
 /// `A` is the accumulator: double for tensors of float, double and the 16-bit types, else the tensor's own scalar.
 template <class A>
 class BasicMoments {
+  static_assert(detail::check_scalar_type<A>() || !detail::is_real<A>, "the check has said what is wrong");
+
  public:
   /// One A per channel.
   using Vector = Eigen::Tensor<A, 1>;
@@ -76,39 +95,10 @@ class BasicMoments {
   /// The same on the threads of an Eigen device, with the same bits as result.
   template <class Device, class X, std::enable_if_t<detail::is_tensor<X>, int> = 0>
   BasicMoments& add(const Device& device, const X& x, int channel_axis = 1) {
-    using T = detail::scalar_of<X>;
-    static_assert(
-        std::is_same_v<detail::accumulator_t<T>, A>,
-        "batchnorm: the accumulator of the tensor's scalar type is not the moments' (Moments is for float and "
-        "double; BasicMoments<T> for any other T)");
-    static_assert(detail::check_device_type<Device>());
-    const auto& input = detail::evaluated(device, x);
-    const auto shape = detail::shape_of(input);
-    const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
-    const Index found = shape[static_cast<std::size_t>(axis)];
-    detail::require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found,
-                    " in shape ", detail::shape_text(shape));
-    const detail::View view = detail::make_view(shape, detail::layout_of<X>, axis);
-    if (view.size() == 0) return *this;
-
-    BasicMoments added(channels());
-    added.count_ = view.values_per_channel();
-    detail::Workspace<A> workspace;
-    const T* const data = input.data();
-    // For pooled statistics every digit counts: all sums are of A.
-    detail::accumulate_moments<A>(
-        device, view, data, &workspace,
-        [&](Index first, Index channels, const detail::MomentSums<A>& sums, const detail::NormalizeArrays<A>&) {
-          using One = typename detail::AlgebraPack<A>::One;
-          const One inverse_count = One::all(A(1) / detail::number<A>(added.count_));
-          for (Index c = 0; c < channels; ++c) {
-            const auto moments = detail::moments_of(One::all(sums.pivot()[c]), One::all(sums.sum()[c]),
-                                                    One::all(sums.squares()[c]), inverse_count);
-            added.set(first + c, {moments.mean.v[0], moments.mean_residual.v[0], moments.M2.v[0]});
-          }
-        },
-        detail::NoPass());
-    return merge(added);
+    if constexpr (detail::check_accumulator_type<detail::scalar_of<X>, A>() && detail::check_device_type<Device>()) {
+      add_values(device, x, channel_axis);
+    }
+    return *this;
   }
 
   /// Adds the values that another has seen, of as many channels; else std::invalid_argument.
@@ -125,6 +115,37 @@ class BasicMoments {
   }
 
  private:
+  template <class Device, class X>
+  void add_values(const Device& device, const X& x, int channel_axis) {
+    const auto& input = detail::evaluated(device, x);
+    const auto shape = detail::shape_of(input);
+    const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+    const Index found = shape[static_cast<std::size_t>(axis)];
+    detail::require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found,
+                    " in shape ", detail::shape_text(shape));
+    const detail::View view = detail::make_view(shape, detail::layout_of<X>, axis);
+    if (view.size() == 0) return;
+
+    BasicMoments added(channels());
+    added.count_ = view.values_per_channel();
+    detail::Workspace<A> workspace;
+    const detail::scalar_of<X>* const data = input.data();
+    // For pooled statistics every digit counts: all sums are of A.
+    detail::accumulate_moments<A>(
+        device, view, data, &workspace,
+        [&](Index first, Index channels, const detail::MomentSums<A>& sums, const detail::NormalizeArrays<A>&) {
+          using One = typename detail::AlgebraPack<A>::One;
+          const One inverse_count = One::all(A(1) / detail::number<A>(added.count_));
+          for (Index c = 0; c < channels; ++c) {
+            const auto moments = detail::moments_of(One::all(sums.pivot()[c]), One::all(sums.sum()[c]),
+                                                    One::all(sums.squares()[c]), inverse_count);
+            added.set(first + c, {moments.mean.v[0], moments.mean_residual.v[0], moments.M2.v[0]});
+          }
+        },
+        detail::NoPass());
+    merge(added);
+  }
+
   detail::ChannelMoments<A> at(Index c) const { return {mean_(c), mean_residual_(c), M2_(c)}; }
   void set(Index c, const detail::ChannelMoments<A>& moments) {
     mean_(c) = moments.mean;

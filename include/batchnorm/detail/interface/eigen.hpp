@@ -10,6 +10,9 @@
 
 #include "batchnorm/detail/interface/config.hpp"
 
+#if BATCHNORM_CPLUSPLUS < 201703L
+#error "batchnorm needs C++17 or later"
+#endif
 #if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
 #error "batchnorm needs Eigen 3.4 or later"
 #endif
@@ -18,7 +21,8 @@ BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 // The name of the namespace tells std::ptrdiff_t from other types by their first word.
-static_assert(sizeof(BATCHNORM_TEXT(BATCHNORM_ABI_INDEX)) > 1 || std::is_same_v<Eigen::Index, std::ptrdiff_t>,
+static_assert(sizeof(BATCHNORM_TEXT(BATCHNORM_ABI_INDEX)) != sizeof("_std") ||
+                  std::is_same_v<Eigen::Index, std::ptrdiff_t>,
               "batchnorm: write EIGEN_DEFAULT_DENSE_INDEX_TYPE without std::, as in int32_t");
 
 // Eigen declares ThreadPoolDevice always and defines it only under EIGEN_USE_THREADS, which is the user's to define.

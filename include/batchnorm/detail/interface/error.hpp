@@ -9,6 +9,9 @@
 
 #include "batchnorm/detail/interface/config.hpp"
 
+#if BATCHNORM_CPLUSPLUS < 201703L
+#error "batchnorm needs C++17 or later"
+#endif
 #if !BATCHNORM_EXCEPTIONS
 #include <cstdio>
 #include <cstdlib>

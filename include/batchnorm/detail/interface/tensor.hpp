@@ -31,10 +31,10 @@ inline constexpr bool is_tensor = decltype(derives_from_tensor(std::declval<plai
 /// Tensors whose elements lie in memory: Tensor, TensorFixedSize and TensorMap.
 template <class X>
 inline constexpr bool has_storage = false;
-template <class T, int Dims, int Options, class I>
-inline constexpr bool has_storage<Eigen::Tensor<T, Dims, Options, I>> = true;
-template <class T, class Sizes, int Options, class I>
-inline constexpr bool has_storage<Eigen::TensorFixedSize<T, Sizes, Options, I>> = true;
+template <class T, int Dims, int Options, class IndexType>
+inline constexpr bool has_storage<Eigen::Tensor<T, Dims, Options, IndexType>> = true;
+template <class T, class Sizes, int Options, class IndexType>
+inline constexpr bool has_storage<Eigen::TensorFixedSize<T, Sizes, Options, IndexType>> = true;
 template <class Plain, int Options, template <class> class Pointer>
 inline constexpr bool has_storage<Eigen::TensorMap<Plain, Options, Pointer>> = true;
 
@@ -81,6 +81,29 @@ constexpr bool is_writable() {
 }
 
 // The checks of types say one thing and are false where it is wrong, so that nothing more is compiled of the call.
+
+/// Whether T, a tensor's scalar, is a type of integers or of complex numbers. (void is that of what is no tensor.)
+template <class T>
+inline constexpr bool is_integer = std::is_integral_v<T> || Eigen::NumTraits<T>::IsInteger;
+template <>
+inline constexpr bool is_integer<void> = false;
+template <class T>
+inline constexpr bool is_complex = Eigen::NumTraits<T>::IsComplex;
+template <>
+inline constexpr bool is_complex<void> = false;
+/// Any other is one of real numbers, which can be normalized.
+template <class T>
+inline constexpr bool is_real = !is_integer<T> && !is_complex<T>;
+
+template <class T>
+constexpr bool check_scalar_type() {
+  static_assert(!is_integer<T>,
+                "batchnorm: integers cannot hold normalized values: use float or double, for a tensor x.cast<float>()");
+  static_assert(!is_complex<T>,
+                "batchnorm: complex numbers cannot be normalized: use their real and imaginary parts, for a tensor "
+                "x.real() and x.imag()");
+  return is_real<T>;
+}
 
 template <class T, int Dims, class X>
 constexpr bool check_input_type() {

@@ -9,41 +9,41 @@
 #include "batchnorm/detail/kernels/normalize.hpp"
 #include "batchnorm/detail/simd/isa.hpp"
 
-// Explicit instantiations of RUN, one of the functions that run a kernel: definitions, or declarations where LINKAGE is
-// extern.
-#define BATCHNORM_KERNELS_OF(LINKAGE, RUN, T)                                                                         \
-  LINKAGE template void RUN<AccumulateMoments<summand_t<T>>>(const View&, const Tile&, const T* const&,               \
-                                                             const Prefetch&, const MomentSums<double>&);             \
-  LINKAGE template void RUN<Normalize>(const View&, const Tile&, const NormalizeArrays<double>&, const T* const&,     \
-                                       T* const&, const Access&);                                                     \
-  LINKAGE template void RUN<AccumulateGradients>(const View&, const Tile&, const T* const&, const T* const&,          \
-                                                 const double* const&, const bool&, const Prefetches&,                \
-                                                 const GradientSumArrays<double>&);                                   \
-  LINKAGE template void RUN<ApplyGradients>(const View&, const Tile&, const GradientArrays<double>&, const T* const&, \
-                                            const T* const&, T* const&, const Access&);
+// Explicit instantiations of RUN, one of the functions that run a kernel: TEMPLATE is `template` for definitions, and
+// `extern template` for declarations.
+#define BATCHNORM_KERNELS_OF(TEMPLATE, RUN, T)                                                                       \
+  TEMPLATE void RUN<AccumulateMoments<summand_t<T>>>(const View&, const Tile&, const T* const&, const Prefetch&,     \
+                                                     const MomentSums<double>&);                                     \
+  TEMPLATE void RUN<Normalize>(const View&, const Tile&, const NormalizeArrays<double>&, const T* const&, T* const&, \
+                               const Access&);                                                                       \
+  TEMPLATE void RUN<AccumulateGradients>(const View&, const Tile&, const T* const&, const T* const&,                 \
+                                         const double* const&, const bool&, const Prefetches&,                       \
+                                         const GradientSumArrays<double>&);                                          \
+  TEMPLATE void RUN<ApplyGradients>(const View&, const Tile&, const GradientArrays<double>&, const T* const&,        \
+                                    const T* const&, T* const&, const Access&);
 
 // The last is for Moments.
-#define BATCHNORM_KERNELS_BY(LINKAGE, RUN)                                                                             \
-  BATCHNORM_KERNELS_OF(LINKAGE, RUN, float)                                                                            \
-  BATCHNORM_KERNELS_OF(LINKAGE, RUN, double)                                                                           \
-  BATCHNORM_KERNELS_OF(LINKAGE, RUN, Eigen::half)                                                                      \
-  BATCHNORM_KERNELS_OF(LINKAGE, RUN, Eigen::bfloat16)                                                                  \
-  LINKAGE template void RUN<AccumulateMoments<double>>(const View&, const Tile&, const float* const&, const Prefetch&, \
-                                                       const MomentSums<double>&);
+#define BATCHNORM_KERNELS_BY(TEMPLATE, RUN)                                                                    \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, float)                                                                   \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, double)                                                                  \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::half)                                                             \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::bfloat16)                                                         \
+  TEMPLATE void RUN<AccumulateMoments<double>>(const View&, const Tile&, const float* const&, const Prefetch&, \
+                                               const MomentSums<double>&);
 
 #if BATCHNORM_X86_DISPATCH
-#define BATCHNORM_KERNELS(LINKAGE)            \
-  BATCHNORM_KERNELS_BY(LINKAGE, run_baseline) \
-  BATCHNORM_KERNELS_BY(LINKAGE, run_avx2)     \
-  BATCHNORM_KERNELS_BY(LINKAGE, run_avx512)
+#define BATCHNORM_KERNELS(TEMPLATE)            \
+  BATCHNORM_KERNELS_BY(TEMPLATE, run_baseline) \
+  BATCHNORM_KERNELS_BY(TEMPLATE, run_avx2)     \
+  BATCHNORM_KERNELS_BY(TEMPLATE, run_avx512)
 #else
-#define BATCHNORM_KERNELS(LINKAGE) BATCHNORM_KERNELS_BY(LINKAGE, run_baseline)
+#define BATCHNORM_KERNELS(TEMPLATE) BATCHNORM_KERNELS_BY(TEMPLATE, run_baseline)
 #endif
 
 #ifdef BATCHNORM_EXTERN_KERNELS
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
-BATCHNORM_KERNELS(extern)
+BATCHNORM_KERNELS(extern template)
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 #endif

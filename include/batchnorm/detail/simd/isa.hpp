@@ -89,7 +89,7 @@ void run_kernel(Isa isa, const Arguments&... arguments) {
   }
 #endif
   static_cast<void>(isa);
-  run_baseline<Kernel>(arguments...);
+  if constexpr (is_real<T>) run_baseline<Kernel>(arguments...);
 }
 
 }  // namespace detail

@@ -182,10 +182,10 @@ struct Vectors {
 
 #ifdef __clang__
   // Clang 14 forgets that the store of a conversion is to be streamed, but not that of a shuffle.
-  template <int... I>
-  static BATCHNORM_ALWAYS_INLINE Bits upper_halves(const Words& words, std::integer_sequence<int, I...>) {
+  template <int... Places>
+  static BATCHNORM_ALWAYS_INLINE Bits upper_halves(const Words& words, std::integer_sequence<int, Places...>) {
     using Halves = typename vector_of<std::uint16_t, 2 * N>::type;
-    return {__builtin_shufflevector(reinterpret_cast<Halves>(words), Halves{}, (2 * I + 1)...)};
+    return {__builtin_shufflevector(reinterpret_cast<Halves>(words), Halves{}, (2 * Places + 1)...)};
   }
 #endif
 

@@ -1,0 +1,10 @@
+// expects: batchnorm: integers cannot hold normalized values
+
+#include <batchnorm/batchnorm.hpp>
+
+int main() {
+  batchnorm::Moments moments(3);
+  Eigen::Tensor<bool, 2> x(4, 3);
+  moments.add(x);
+  moments.variance();
+}

@@ -1,0 +1,89 @@
+// Macros of widespread headers, all those after which Eigen's tensors can still be included, with values of which a use
+// by accident makes nonsense. (Of X11's, Success is not among them: Eigen has one.) `min` and `max` are not for the
+// standard library's headers, so that macros.cpp defines them after these.
+
+#define BATCHNORM_NONSENSE batchnorm_macro(]
+
+// complex.h
+#define I BATCHNORM_NONSENSE
+#define imaginary BATCHNORM_NONSENSE
+
+// windows.h and what it includes
+#define ABS BATCHNORM_NONSENSE
+#define APIENTRY BATCHNORM_NONSENSE
+#define CALLBACK BATCHNORM_NONSENSE
+#define CONST BATCHNORM_NONSENSE
+#define DELETE BATCHNORM_NONSENSE
+#define DOMAIN BATCHNORM_NONSENSE
+#define ERROR BATCHNORM_NONSENSE
+#define FALSE BATCHNORM_NONSENSE
+#define IN BATCHNORM_NONSENSE
+#define INTERNAL BATCHNORM_NONSENSE
+#define MAX BATCHNORM_NONSENSE
+#define MIN BATCHNORM_NONSENSE
+#define NO_ERROR BATCHNORM_NONSENSE
+#define OPTIONAL BATCHNORM_NONSENSE
+#define OUT BATCHNORM_NONSENSE
+#define OVERFLOW BATCHNORM_NONSENSE
+#define PASCAL BATCHNORM_NONSENSE
+#define STRICT BATCHNORM_NONSENSE
+#define TRUE BATCHNORM_NONSENSE
+#define UNDERFLOW BATCHNORM_NONSENSE
+#define VOID BATCHNORM_NONSENSE
+#define WINAPI BATCHNORM_NONSENSE
+#define far BATCHNORM_NONSENSE
+#define interface BATCHNORM_NONSENSE
+#define near BATCHNORM_NONSENSE
+#define small BATCHNORM_NONSENSE
+
+// X11/X.h, X11/Xlib.h
+#define Above BATCHNORM_NONSENSE
+#define Always BATCHNORM_NONSENSE
+#define Below BATCHNORM_NONSENSE
+#define Bool BATCHNORM_NONSENSE
+#define Complex BATCHNORM_NONSENSE
+#define ControlMask BATCHNORM_NONSENSE
+#define Convex BATCHNORM_NONSENSE
+#define CursorShape BATCHNORM_NONSENSE
+#define DestroyAll BATCHNORM_NONSENSE
+#define Expose BATCHNORM_NONSENSE
+#define False BATCHNORM_NONSENSE
+#define FocusIn BATCHNORM_NONSENSE
+#define GrayScale BATCHNORM_NONSENSE
+#define KeyPress BATCHNORM_NONSENSE
+#define Never BATCHNORM_NONSENSE
+#define None BATCHNORM_NONSENSE
+#define Opposite BATCHNORM_NONSENSE
+#define Status BATCHNORM_NONSENSE
+#define True BATCHNORM_NONSENSE
+#define TrueColor BATCHNORM_NONSENSE
+#define Unsorted BATCHNORM_NONSENSE
+#define WhenMapped BATCHNORM_NONSENSE
+
+// Qt, Arduino, curses, sys/sysmacros.h, sys/ucontext.h and logging libraries
+#define ASSERT BATCHNORM_NONSENSE
+#define BIN BATCHNORM_NONSENSE
+#define CHECK BATCHNORM_NONSENSE
+#define CS BATCHNORM_NONSENSE
+#define DEBUG BATCHNORM_NONSENSE
+#define DEC BATCHNORM_NONSENSE
+#define DEFAULT BATCHNORM_NONSENSE
+#define DS BATCHNORM_NONSENSE
+#define EPSILON BATCHNORM_NONSENSE
+#define EXTERNAL BATCHNORM_NONSENSE
+#define FATAL BATCHNORM_NONSENSE
+#define HEX BATCHNORM_NONSENSE
+#define INFO BATCHNORM_NONSENSE
+#define LOG BATCHNORM_NONSENSE
+#define OCT BATCHNORM_NONSENSE
+#define PI BATCHNORM_NONSENSE
+#define SS BATCHNORM_NONSENSE
+#define WARNING BATCHNORM_NONSENSE
+#define emit BATCHNORM_NONSENSE
+#define forever BATCHNORM_NONSENSE
+#define foreach BATCHNORM_NONSENSE
+#define lines BATCHNORM_NONSENSE
+#define major(device) BATCHNORM_NONSENSE
+#define minor(device) BATCHNORM_NONSENSE
+#define slots BATCHNORM_NONSENSE
+#define tab BATCHNORM_NONSENSE
