@@ -40,8 +40,8 @@ TEST_CASE("3.1e8 rows of half are summed, a tensor made of one piece of memory o
   void* const place = mmap(nullptr, pieces * piece, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   REQUIRE(place != MAP_FAILED);
   for (std::size_t i = 0; i < pieces; ++i) {
-    void* const mapped = mmap(static_cast<char*>(place) + i * piece, piece, PROT_READ | PROT_WRITE,
-                              MAP_SHARED | MAP_FIXED, file, 0);
+    void* const mapped =
+        mmap(static_cast<char*>(place) + i * piece, piece, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
     REQUIRE(mapped != MAP_FAILED);
   }
   Eigen::TensorMap<Eigen::Tensor<Eigen::half, 2, Eigen::RowMajor>> x(static_cast<Eigen::half*>(place), rows, 1);
