@@ -62,7 +62,7 @@ class SavedStatistics {
     return result;
   }
 
-  Vector mean_, mean_residual_, inv_std_;
+  Vector mean_{}, mean_residual_{}, inv_std_{};
   std::array<Eigen::Index, static_cast<std::size_t>(Dims)> shape_{};
   const void* overwritten_ = nullptr;  // the input's memory, where the output replaced it; compared, never read
   bool constant_ = false;
