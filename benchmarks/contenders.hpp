@@ -6,6 +6,7 @@
 #include <batchnorm/batchnorm.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -28,10 +29,11 @@ struct Shape {
   Index size() const { return samples * channels * inner(); }
 };
 
-// Memory that starts on a page, so that alignment is the same for everyone and in every run.
+// Memory that starts on a page, so that alignment is the same for everyone and in every run: of its own, or another's.
 class Buffer {
  public:
   explicit Buffer(Index size);
+  Buffer(float* lent, Index size) : data_(lent), size_(size), owned_(false) {}
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -42,11 +44,26 @@ class Buffer {
  private:
   float* data_;
   Index size_;
+  bool owned_ = true;
+};
+
+// Knuth's MMIX generator: the same numbers everywhere.
+class Random {
+ public:
+  float uniform() {  // [-1, 1)
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<float>(static_cast<std::int64_t>(state_) >> 40) * 0x1p-23f;
+  }
+
+ private:
+  std::uint64_t state_ = 1;
 };
 
 // The tensors of one shape and layout, shared by all contenders: same addresses, same pages. RowMajor, as everyone's.
 struct Problem {
   Problem(Shape shape, Layout layout);
+  // In memory that has been filled before, `out` excepted.
+  Problem(Shape shape, Layout layout, float* x, float* dy, float* out);
 
   Shape shape;
   Layout layout;
@@ -55,6 +72,9 @@ struct Problem {
   Buffer x, dy;
   Buffer out;  // y or dx
   std::vector<float> weight, bias, running_mean, running_var;
+
+ private:
+  void set_channels(Random& random);
 };
 
 // The threads a contender may use: `count`, those of the device where there is more than one. Libraries with threads of

@@ -1,13 +1,12 @@
 // What the memory allows: the C library's memcpy of the tensor, and a plain loop that adds two tensors into a third.
 // On several threads the tensor is cut into as many pieces, which the threads of the Eigen device take; where that does
 // not pay, the whole on one thread counts. To wake Eigen's threads can cost more than such a copy, so "spin" shows the
-// same on threads that wait for their piece in a busy loop, as OpenMP's do for a while.
+// same on OpenMP's, which wait for their piece in a busy loop for a while.
 
 #include <algorithm>
 #include <cstring>
 
 #include "contenders.hpp"
-#include "spinning_team.hpp"
 
 namespace bench {
 namespace {
@@ -70,9 +69,14 @@ void add_contenders(std::vector<Contender>& limits, const std::string& name, con
       done.Wait();
     };
     limits.push_back(pieces);
+#ifdef _OPENMP
     pieces.name = "spin:" + name + "-split";
-    pieces.run = [run, others, &team = spinning_team(others + 1)] { team.run(run); };
+    pieces.run = [run, count = threads.count] {
+#pragma omp parallel for schedule(static, 1) num_threads(count)
+      for (int i = 0; i < count; ++i) run(i);
+    };
     limits.push_back(pieces);
+#endif
   }
   // On several threads the unsplit one matters for small tensors only.
   if (!threads.device || size <= 1 << 20) limits.push_back(whole);

@@ -12,108 +12,25 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <fstream>
 #include <iostream>
 #include <map>
 #include <memory>
-#include <new>
 #include <regex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "cases.hpp"
 #include "contenders.hpp"
+#include "machine.hpp"
 #include "oracle.hpp"
 
 namespace bench {
-
 namespace {
-constexpr std::align_val_t page{4096};
-}
-
-Buffer::Buffer(Index size)
-    : data_(static_cast<float*>(::operator new(static_cast<std::size_t>(size) * sizeof(float), page))), size_(size) {}
-
-Buffer::~Buffer() { ::operator delete(data_, page); }
-
-Problem::Problem(Shape s, Layout l) : shape(s), layout(l), x(s.size()), dy(s.size()), out(s.size()) {
-  std::uint64_t state = 1;
-  const auto uniform = [&state] {  // Knuth's MMIX generator: [-1, 1)
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<float>(static_cast<std::int64_t>(state) >> 40) * 0x1p-23f;
-  };
-  const auto channels = static_cast<std::size_t>(shape.channels);
-  for (std::size_t c = 0; c < channels; ++c) {
-    weight.push_back(1 + uniform() / 2);
-    bias.push_back(uniform());
-    running_mean.push_back(uniform());
-    running_var.push_back(1 + uniform() / 2);
-  }
-  const Index inner = layout == Layout::nchw ? shape.inner() : 1;
-  for (Index i = 0; i < shape.size(); ++i) {
-    const auto c = static_cast<std::size_t>(i / inner % shape.channels);
-    x.data()[i] = running_mean[c] + running_var[c] * uniform();
-    dy.data()[i] = uniform();
-    out.data()[i] = 0;
-  }
-}
-
-namespace {
-
-struct Case {
-  std::string set;
-  Shape shape;
-  Layout layout;
-  std::vector<Pass> passes;
-};
-
-std::vector<Case> all_cases() {
-  const std::vector<Pass> all = {Pass::forward, Pass::infer, Pass::backward};
-  std::vector<Case> cases;
-  for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
-    for (const Shape& shape : std::vector<Shape>{{32, 64, 112, 112},
-                                                 {32, 64, 56, 56},
-                                                 {32, 256, 56, 56},
-                                                 {32, 128, 28, 28},
-                                                 {32, 512, 28, 28},
-                                                 {32, 256, 14, 14},
-                                                 {32, 1024, 14, 14},
-                                                 {32, 512, 7, 7},
-                                                 {32, 2048, 7, 7}})
-      cases.push_back({"resnet50", shape, layout, all});
-    for (const Shape& shape : std::vector<Shape>{{32, 16, 28, 28}, {32, 32, 14, 14}})
-      cases.push_back({"cnn", shape, layout, all});
-    cases.push_back({"tiny", {1, 64, 7, 7}, layout, all});
-  }
-  for (const Shape& shape : std::vector<Shape>{{64, 256, 0, 0}, {256, 1024, 0, 0}, {1024, 4096, 0, 0}})
-    cases.push_back({"mlp", shape, Layout::nc, all});
-  cases.push_back({"tiny", {1, 16, 0, 0}, Layout::nc, {Pass::infer}});  // trained on, it would have one value a channel
-  cases.push_back({"tiny", {4, 16, 0, 0}, Layout::nc, all});
-  return cases;
-}
-
-std::vector<Case> quick_cases() {
-  const std::vector<Pass> all = {Pass::forward, Pass::infer, Pass::backward};
-  return {{"cnn", {4, 32, 14, 14}, Layout::nchw, all},
-          {"cnn", {4, 32, 14, 14}, Layout::nhwc, all},
-          {"mlp", {64, 256, 0, 0}, Layout::nc, all},
-          {"tiny", {1, 16, 0, 0}, Layout::nc, {Pass::infer}}};
-}
-
-std::string name(Pass pass) { return pass == Pass::forward ? "forward" : pass == Pass::infer ? "infer" : "backward"; }
-
-std::string name(Layout layout) { return layout == Layout::nchw ? "NCHW" : layout == Layout::nhwc ? "NHWC" : "NC"; }
-
-// Always in the order N, C, H, W, however it lies in memory.
-std::string name(const Shape& s) {
-  const std::string nc = std::to_string(s.samples) + "x" + std::to_string(s.channels);
-  return s.rank_2() ? nc : nc + "x" + std::to_string(s.height) + "x" + std::to_string(s.width);
-}
 
 struct Options {
   std::string out;
@@ -245,11 +162,10 @@ class Session {
  private:
   void run(const Case& c) {
     std::unique_ptr<Problem> problem;
-    const std::string title = c.set + "/" + name(c.layout) + "/" + name(c.shape) + "/";
     for (const Pass pass : c.passes) {
       std::unique_ptr<Expected> oracle;
       for (const int count : thread_counts()) {
-        const std::string group = title + name(pass) + "/" + std::to_string(count) + "/";
+        const std::string group = group_name(c, pass, count);
         // Contenders take time and memory to make: only if the filter leaves some.
         const auto any = {"limit:", "spin:", "batchnorm", "spinning", "eigen", "torch", "onednn"};
         if (std::none_of(any.begin(), any.end(), [&](const char* who) { return wanted(group + who); })) continue;
@@ -331,18 +247,16 @@ class Session {
   bool agreed_ = true;
 };
 
-std::string cpu_model() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);)
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
-  return "unknown";
-}
-
 void add_context() {
   const auto dotted = [](int a, int b, int c) {
     return std::to_string(a) + "." + std::to_string(b) + "." + std::to_string(c);
   };
   benchmark::AddCustomContext("cpu_model", cpu_model());
+  for (const Cache& cache : caches()) {
+    std::string text = std::to_string(cache.bytes >> 10) + " KiB";
+    if (cache.processors > 0) text += " for " + std::to_string(cache.processors);
+    benchmark::AddCustomContext(cache.name, text);
+  }
   benchmark::AddCustomContext("batchnorm",
                               dotted(BATCHNORM_VERSION_MAJOR, BATCHNORM_VERSION_MINOR, BATCHNORM_VERSION_PATCH));
 #ifdef EIGEN_PATCH_VERSION
@@ -355,6 +269,7 @@ void add_context() {
 #elif defined(__GNUC__)
   benchmark::AddCustomContext("compiler", "GCC " + dotted(__GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__));
 #endif
+  benchmark::AddCustomContext("flags", BATCHNORM_BENCHMARK_FLAGS);
 #ifdef __GLIBC__
   benchmark::AddCustomContext("libc", "glibc " + std::to_string(__GLIBC__) + "." + std::to_string(__GLIBC_MINOR__));
 #endif

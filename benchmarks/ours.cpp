@@ -1,76 +1,24 @@
-// The library, as its user calls it: tensor maps over the caller's memory, on the caller's device; with several threads
-// on Eigen's, and for comparison with libraries on OpenMP's on such as spin, too.
-
-#include <algorithm>
-#include <memory>
+// The library on one thread; with several on those of an Eigen pool, and for comparison with libraries on OpenMP's on
+// such as spin, too.
 
 #include "contenders.hpp"
-#include "spinning_team.hpp"
+#include "our_layer.hpp"
+
+#ifdef _OPENMP
+#include <batchnorm/openmp.hpp>
+#endif
 
 namespace bench {
 namespace {
 
 template <int Rank>
-Eigen::array<Index, Rank> dimensions(const Problem& problem) {
-  const Shape& s = problem.shape;
-  if constexpr (Rank == 2) {
-    return {s.samples, s.channels};
-  } else if (problem.layout == Layout::nchw) {
-    return {s.samples, s.channels, s.height, s.width};
-  } else {
-    return {s.samples, s.height, s.width, s.channels};
-  }
-}
-
-template <class Vector>
-void assign(Vector& vector, const std::vector<float>& values) {
-  std::copy(values.begin(), values.end(), vector.data());
-}
-
-template <class Vector>
-std::vector<float> values(const Vector& vector) {
-  return {vector.data(), vector.data() + vector.size()};
-}
-
-template <int Rank, class Device>
-Contender ours_on(const Device& device, const char* who, const Problem& problem, Pass pass) {
-  using Layer = batchnorm::BatchNorm<float, Rank>;
-  using Map = Eigen::TensorMap<Eigen::Tensor<float, Rank, Eigen::RowMajor>>;
-  using ConstMap = Eigen::TensorMap<const Eigen::Tensor<float, Rank, Eigen::RowMajor>>;
-
-  const ConstMap x(problem.x.data(), dimensions<Rank>(problem));
-  const ConstMap dy(problem.dy.data(), dimensions<Rank>(problem));
-  Map out(problem.out.data(), dimensions<Rank>(problem));
-
-  auto bn = std::make_shared<Layer>(batchnorm::BatchNormOptions(problem.shape.channels)
-                                        .epsilon(problem.epsilon)
-                                        .momentum(problem.momentum)
-                                        .channel_axis(problem.layout == Layout::nhwc ? -1 : 1));
-  assign(bn->weight(), problem.weight);
-  assign(bn->bias(), problem.bias);
-  assign(bn->running_mean(), problem.running_mean);
-  assign(bn->running_var(), problem.running_var);
-
-  Contender contender;
-  contender.name = who;
-  if (pass == Pass::forward) {
-    contender.run = [=]() mutable { bn->forward(device, x, out); };
-  } else if (pass == Pass::infer) {
-    contender.run = [=]() mutable { bn->infer(device, x, out); };
-  } else {
-    bn->forward(x, out);
-    contender.run = [=]() mutable { bn->backward(device, x, dy, out); };
-    contender.prepare = [bn] { bn->zero_grad(); };
-    contender.gradients = [bn] { return Gradients{values(bn->weight_grad()), values(bn->bias_grad())}; };
-  }
-  return contender;
-}
-
-template <int Rank>
 std::vector<Contender> ours_of_rank(const Problem& problem, Pass pass, Threads threads) {
-  if (threads.count == 1) return {ours_on<Rank>(Eigen::DefaultDevice(), "batchnorm", problem, pass)};
-  return {ours_on<Rank>(*threads.device, "batchnorm", problem, pass),
-          ours_on<Rank>(SpinningDevice(spinning_team(threads.count)), "spinning", problem, pass)};
+  if (threads.count == 1) return {our_layer<Rank>(Eigen::DefaultDevice(), "batchnorm", problem, pass)};
+  std::vector<Contender> contenders = {our_layer<Rank>(*threads.device, "batchnorm", problem, pass)};
+#ifdef _OPENMP
+  contenders.push_back(our_layer<Rank>(batchnorm::OpenMPDevice(threads.count), "spinning", problem, pass));
+#endif
+  return contenders;
 }
 
 }  // namespace

@@ -129,11 +129,9 @@ def table(header, rows):
 
 def machine(results):
     c = results.context
-    caches = ", ".join(
-        f"L{cache['level']} {cache['size'] // 1024} KiB" for cache in c.get("caches", []) if cache["type"] != "Instruction"
-    )
+    caches = ", ".join(f"{key.upper()} {c[key]}" for key in ("l1d", "l2", "l3") if key in c).replace("L1D", "L1d")
     versions = [f"{name} {c[key]}" for key, name in
-                (("compiler", ""), ("libc", ""), ("eigen", "Eigen"), ("torch", "PyTorch"), ("onednn", "oneDNN"))
+                (("compiler", ""), ("flags", ""), ("libc", ""), ("eigen", "Eigen"), ("torch", "PyTorch"), ("onednn", "oneDNN"))
                 if key in c]
     line = f"{c.get('cpu_model', 'unknown processor')}, {c['num_cpus']} processors" + (f" ({caches}); " if caches else "; ")
     line += ", ".join(v.strip() for v in versions) + f"; {c['date'][:10]}."

@@ -1,8 +1,26 @@
 # Everything that only a person working on batchnorm builds: tests, examples, benchmarks. Nothing here reaches the target
 # batchnorm::batchnorm, nor the packages fetched before.
 
+if(CMAKE_VERSION VERSION_LESS 3.25)
+  message(
+    FATAL_ERROR
+      "batchnorm: its tests, examples and benchmarks need CMake 3.25, and this is ${CMAKE_VERSION}. To use the library, "
+      "for which CMake 3.14 is enough, set BATCHNORM_BUILD_TESTS, BATCHNORM_BUILD_EXAMPLES and "
+      "BATCHNORM_BUILD_BENCHMARKS to OFF."
+  )
+endif()
+include("${CMAKE_CURRENT_LIST_DIR}/developer_dependencies.cmake")
+
+# batchnorm_skipped_test(NAME REASON [LABEL...]): stands in for a test that this machine lacks a tool for. ctest shows it
+# as skipped, and the reason with --verbose.
+function(batchnorm_skipped_test name reason)
+  add_test(NAME "${name}" COMMAND "${CMAKE_COMMAND}" -E echo "skipped: ${reason}")
+  set_tests_properties("${name}" PROPERTIES SKIP_REGULAR_EXPRESSION "skipped: " LABELS "${ARGN}")
+  message(STATUS "batchnorm: test \"${name}\" is skipped: ${reason}")
+endfunction()
+
 get_property(multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
-if(PROJECT_IS_TOP_LEVEL AND NOT multi_config AND NOT CMAKE_BUILD_TYPE)
+if(batchnorm_is_host AND NOT multi_config AND NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 set(CMAKE_CXX_EXTENSIONS OFF)

@@ -26,6 +26,10 @@ install(FILES "${PROJECT_BINARY_DIR}/batchnorm-config.cmake" "${PROJECT_BINARY_D
 # pkg-config puts the folder of the file in pcfiledir, so the way from there to the prefix is all it needs.
 file(RELATIVE_PATH pc_to_prefix "/prefix/${CMAKE_INSTALL_DATADIR}/pkgconfig" "/prefix")
 string(REGEX REPLACE "/$" "" pc_to_prefix "${pc_to_prefix}")
-cmake_path(APPEND pc_includedir "\${prefix}" "${CMAKE_INSTALL_INCLUDEDIR}")
+if(IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+  set(pc_includedir "${CMAKE_INSTALL_INCLUDEDIR}")
+else()
+  set(pc_includedir "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
 configure_file("${PROJECT_SOURCE_DIR}/cmake/batchnorm.pc.in" "${PROJECT_BINARY_DIR}/batchnorm.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/batchnorm.pc" DESTINATION "${CMAKE_INSTALL_DATADIR}/pkgconfig")

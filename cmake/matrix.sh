@@ -6,6 +6,10 @@
 #   bash cmake/matrix.sh here [COMPILER...]    on this machine, with these compilers or with all that it has
 #   ONLY=headers bash cmake/matrix.sh ...      the same without building the tests in C++17, in a quarter of the time
 #   bash cmake/matrix.sh quick                 one line of it: this machine's c++, C++20, headers and consumers only
+#   bash cmake/matrix.sh full                  other platforms: tests/portable on ARMv7, AArch64, RISC-V 64 and s390x under
+#                                              QEMU, and on Windows under Wine, there at -O0 to -O3 and with each
+#                                              instruction set. Installs what it needs with apt (needs root, Debian);
+#                                              what cannot be had is skipped, and said to be
 #
 # Each compiler builds and runs everything in C++17, and in C++20 and 23 what includes the headers: each header alone, the
 # consumers, the units of several instruction sets. Warnings are errors throughout. The table at the end is the result.
@@ -89,11 +93,36 @@ here() {
   return $rc
 }
 
+# Every platform but this one. ctest's list is the result.
+full() {
+  local build=build/matrix/full
+  local packages=(
+    qemu-user wine64 g++-mingw-w64-x86-64-posix g++-aarch64-linux-gnu g++-arm-linux-gnueabihf g++-riscv64-linux-gnu
+    g++-s390x-linux-gnu
+  )
+  bash cmake/bootstrap.sh test --install-only
+  if command -v apt-get >/dev/null && ((EUID == 0)); then
+    # One by one, since not every system has them all.
+    for package in "${packages[@]}"; do
+      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" </dev/null >/dev/null 2>&1 ||
+        echo "matrix: this system has no $package"
+    done
+  else
+    echo "matrix: nothing is installed, so what is not here of ${packages[*]} is skipped"
+  fi
+  cmake --preset test -B "$build" -DBATCHNORM_BUILD_EXAMPLES=OFF -DBATCHNORM_PORTABLE_FULL=ON
+  cmake --build "$build" --parallel "${JOBS:-2}" --target batchnorm_portable
+  ctest --test-dir "$build" --parallel "${JOBS:-2}" --no-tests=error --output-on-failure --label-regex portable
+}
+
 case ${1:-all} in
   quick)
     bash cmake/bootstrap.sh test --install-only
     header
     line c++ 20 headers
+    ;;
+  full)
+    full
     ;;
   here)
     shift

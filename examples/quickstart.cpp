@@ -2,6 +2,7 @@
 
 #include <batchnorm/batchnorm.hpp>
 #include <iostream>
+#include <thread>
 #include <unsupported/Eigen/CXX11/Tensor>
 
 int main() {
@@ -12,13 +13,17 @@ int main() {
 
   auto y = bn.forward(x);        // training: batch statistics, running ones updated
   auto dx = bn.backward(x, dy);  // also adds into weight_grad(), bias_grad()
-  bn.eval();
-  auto z = bn.forward(x);  // inference: running statistics
+  auto z = bn.infer(x);          // inference: running statistics, whatever the mode
 
   Eigen::ThreadPool pool(8);
   Eigen::ThreadPoolDevice device(&pool, 8);
   bn.forward(device, x, y);  // into memory the caller owns, on the caller's threads
-  bn.forward(device, x, x);  // in place
+  bn.infer(device, y, y);    // in place
+
+  const auto& trained = bn;  // infer changes nothing: any number of threads may share a trained layer
+  std::thread other([&] { trained.infer(x, y); });
+  trained.infer(x, z);
+  other.join();
 
   std::cout << "the first value, normalized: " << z(0, 0, 0, 0) << ", and its gradient: " << dx(0, 0, 0, 0) << "\n";
 }

@@ -2,12 +2,14 @@
 // below operator new and below Eigen's own allocator: by the sanitizers' hooks where there are some, by standing in for
 // malloc where the C library is glibc, else at operator new alone.
 
+#define EIGEN_USE_THREADS
 #include <batchnorm/batchnorm.hpp>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <thread>
 #include <utility>
 
 #include "catch.hpp"
@@ -128,8 +130,11 @@ TEMPLATE_TEST_CASE_SIG("calls into the caller's memory allocate nothing after th
       Tensor x(shape), dy(shape), out(shape);
       for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<T>(i % 17), dy.data()[i] = T(i % 5);
       for (const bool track : {true, false}) {
-        BatchNorm<T, 3> bn(BatchNormOptions(channels).channel_axis(axis).track_running_stats(track));
-        CHECK(allocations_after_the_first(bn, x, dy, out) == 0);
+        for (const bool check : {false, true}) {
+          BatchNorm<T, 3> bn(BatchNormOptions(channels).channel_axis(axis).track_running_stats(track));
+          bn.check_backward(check);
+          CHECK(allocations_after_the_first(bn, x, dy, out) == 0);
+        }
       }
     }
   }
@@ -144,5 +149,73 @@ TEST_CASE("infer allocates nothing of its own, not even the first time") {
     CHECK(allocations_of([&] { bn.infer(x, y); }) == 0);
     CHECK(allocations_of([&] { bn.infer(Eigen::DefaultDevice(), x, y); }) == 0);
     CHECK(allocations_of([&] { const auto z = bn.infer(x); }) == 1);  // the result
+  }
+}
+
+TEST_CASE(
+    "the second call with a shape allocates nothing, be it a forward's or a backward's, with the check on or off") {
+  using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
+  Tensor x(64, 3, 1000), y(64, 3, 1000), dx(64, 3, 1000);
+  x.setRandom();
+  for (const bool check : {false, true}) {
+    BatchNorm<float, 3> bn(3);
+    bn.check_backward(check);
+    bn.forward(x, y);
+    CHECK(allocations_of([&] { bn.forward(x, y); }) == 0);
+    bn.backward(x, x, dx);
+    CHECK(allocations_of([&] { bn.backward(x, x, dx); }) == 0);
+    CHECK(allocations_of([&] { bn.forward(x, y), bn.backward(x, x, dx); }) == 0);
+  }
+}
+
+TEST_CASE("on a pool of threads infer allocates nothing, not even the first time that a thread calls it") {
+  using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
+  Eigen::ThreadPool pool(4);
+  const Eigen::ThreadPoolDevice device(&pool, 4);
+  Tensor x(64, 64, 500), y(64, 64, 500);  // 8 MiB, work for all of them
+  x.setConstant(3);
+  const BatchNorm<float, 3> bn(64);
+  for (int i = 0; i < 4; ++i) {
+    std::thread([&] {
+      CHECK(allocations_of([&] { bn.infer(device, x, y); }) == 0);
+      CHECK(allocations_of([&] { bn.infer(device, x, x); }) == 0);
+    }).join();
+  }
+}
+
+TEST_CASE("on a pool that is busy elsewhere infer allocates nothing either, however many calls its threads miss") {
+  using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
+  Eigen::ThreadPool pool(2);
+  const Eigen::ThreadPoolDevice device(&pool, 2);
+  Tensor x(64, 64, 500), y(64, 64, 500);
+  x.setConstant(3);
+  const BatchNorm<float, 3> bn(64);
+  std::atomic<bool> release{false};
+  for (int i = 0; i < 2; ++i) {
+    pool.Schedule([&release] {
+      while (!release) std::this_thread::yield();
+    });
+  }
+  CHECK(allocations_of([&] {
+          for (int call = 0; call < 20; ++call) bn.infer(device, x, y);
+        }) == 0);
+  release = true;
+}
+
+TEST_CASE("training on a pool of threads allocates nothing after the first calls with a shape") {
+  using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
+  Eigen::ThreadPool pool(4);
+  const Eigen::ThreadPoolDevice device(&pool, 4);
+  Tensor x(64, 64, 500), y(64, 64, 500), dx(64, 64, 500);
+  x.setRandom();
+  for (const bool check : {false, true}) {
+    BatchNorm<float, 3> bn(64);
+    bn.check_backward(check);
+    const auto round = [&] {
+      bn.forward(device, x, y);
+      bn.backward(device, x, x, dx);
+    };
+    round();
+    CHECK(allocations_of([&] { round(), round(); }) == 0);
   }
 }

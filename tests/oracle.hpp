@@ -115,7 +115,6 @@ class Layer {
   Reals forward(const Geometry& g, const Reals& x) {
     const bool from_batch = training || !settings_.track;
     const Statistics batch = statistics(g, x);
-    if (training && settings_.track && batch.count == 0) ++batches;  // an empty batch is counted, and that is all
     constants_ = !from_batch;
     only_bias_ = false;
     if (from_batch && batch.count == 1) {

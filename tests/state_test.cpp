@@ -4,8 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <stdexcept>
 #include <thread>
 #include <type_traits>
+#include <unsupported/Eigen/AutoDiff>
 #include <utility>
 #include <vector>
 
@@ -16,6 +21,7 @@ namespace {
 
 using batchnorm::BatchNorm;
 using batchnorm::BatchNormOptions;
+using Catch::Matchers::Message;
 using Layer = BatchNorm<float, 3>;
 using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
 
@@ -130,6 +136,9 @@ TEST_CASE("setters of the mode and the state return the layer") {
   CHECK(&bn.zero_grad() == &bn);
   CHECK(&bn.reset_running_stats() == &bn);
   CHECK(&bn.reset_parameters() == &bn);
+  CHECK_FALSE(bn.check_backward());
+  CHECK(&bn.check_backward(true) == &bn);
+  CHECK(bn.check_backward());
 }
 
 TEST_CASE("reset_running_stats resets the statistics and their count, and nothing else") {
@@ -341,10 +350,116 @@ TEST_CASE("a copy of a layer is a layer of its own") {
   CHECK(same(assigned.backward(x, dy), dx));
 }
 
-TEST_CASE("num_batches_tracked counts training batches only") {
+TEST_CASE("a layer converts from a number of channels and from options") {
+  Layer from_number = 3, from_options = BatchNormOptions(3).scale(false);
+  CHECK(from_number.options().num_features() == 3);
+  CHECK(from_options.weight().size() == 0);
+  const std::vector<Layer> layers{3, 5};
+  CHECK(layers.size() == 2);
+  CHECK(layers.back().options().num_features() == 5);
+  CHECK_THROWS_AS(Layer(0), std::invalid_argument);
+}
+
+TEMPLATE_TEST_CASE("layers and their statistics move without throwing, so that a growing vector does not copy them", "",
+                   float, double, long double, Eigen::half, (Eigen::AutoDiffScalar<Eigen::VectorXd>)) {
+  using Bn = BatchNorm<TestType, 4>;
+  STATIC_REQUIRE(std::is_nothrow_move_constructible_v<Bn>);
+  STATIC_REQUIRE(std::is_nothrow_move_assignable_v<Bn>);
+  STATIC_REQUIRE(std::is_copy_constructible_v<Bn>);
+  STATIC_REQUIRE(std::is_copy_assignable_v<Bn>);
+  STATIC_REQUIRE(std::is_nothrow_move_constructible_v<typename Bn::SavedStatistics>);
+  STATIC_REQUIRE(std::is_nothrow_move_assignable_v<typename Bn::SavedStatistics>);
+  STATIC_REQUIRE(std::is_nothrow_move_constructible_v<batchnorm::BasicMoments<typename Bn::Accumulator>>);
+  STATIC_REQUIRE(std::is_nothrow_move_assignable_v<batchnorm::BasicMoments<typename Bn::Accumulator>>);
+}
+
+TEST_CASE("a growing vector moves its layers: their state stays where it is in memory") {
+  std::vector<Layer> layers;
+  layers.emplace_back(3);
+  layers[0].forward(random_tensor(34));
+  const auto before = state_of(layers[0]);
+  const float* const mean = layers[0].running_mean().data();
+  while (layers.size() < 10) layers.emplace_back(3);
+  CHECK(layers[0].running_mean().data() == mean);
+  CHECK(state_of(layers[0]) == before);
+}
+
+TEST_CASE("a moved-from layer says so, writes nowhere, and can be assigned to, whatever its options") {
+  const auto x = random_tensor(35), dy = random_tensor(36);
+  const auto message = Message("batchnorm: expected a layer, got one that was moved from");
+  for (const bool scale : {true, false}) {
+    for (const bool shift : {true, false}) {
+      for (const bool track : {true, false}) {
+        for (const bool assigned : {true, false}) {
+          Layer bn(BatchNormOptions(3).scale(scale).shift(shift).track_running_stats(track));
+          bn.check_backward(true).forward(x);
+          Layer original = bn, taken = bn;
+          if (assigned) {
+            taken.forward(dy);
+            taken = std::move(bn);
+          } else {
+            taken = Layer(std::move(bn));
+          }
+          CHECK(state_of(taken) == state_of(original));
+          CHECK(same(taken.backward(x, dy), original.backward(x, dy)));
+
+          // NOLINTBEGIN(bugprone-use-after-move)
+          Tensor y(4, 3, 5);
+          y.setConstant(7);
+          const Tensor untouched = y;
+          for (const bool training : {true, false}) {
+            bn.train(training);
+            CHECK_THROWS_MATCHES(bn.forward(x, y), std::logic_error, message);
+            CHECK_THROWS_MATCHES(bn.infer(x, y), std::logic_error, message);
+          }
+          CHECK_THROWS_AS(bn.backward(x, dy, y), std::logic_error);
+          CHECK_THROWS_MATCHES(bn.backward(x, dy, y, original.saved_statistics()), std::logic_error, message);
+          CHECK(same(y, untouched));
+          bn.zero_grad().reset_parameters().check_backward(true).num_batches_tracked(0);
+          CHECK_FALSE(bn.saved_statistics().has_forward());
+          Layer copy = bn;
+          CHECK_THROWS_MATCHES(copy.infer(x), std::logic_error, message);
+          CHECK_THROWS_MATCHES(Layer(std::move(bn)).infer(x), std::logic_error, message);
+          bn = original;
+          CHECK(same(bn.backward(x, dy), Layer(original).backward(x, dy)));
+          // NOLINTEND(bugprone-use-after-move)
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a layer that is assigned to itself stays what it was") {
+  Layer bn(3);
+  bn.check_backward(true);
+  const auto x = random_tensor(37), dy = random_tensor(38);
+  bn.forward(x);
+  Layer same_again = bn;
+  Layer& itself = bn;
+  bn = std::move(itself);
+  CHECK(same(bn.backward(x, dy), same_again.backward(x, dy)));
+  CHECK(state_of(bn) == state_of(same_again));
+  bn = itself;
+  CHECK(same(bn.forward(x), same_again.forward(x)));
+}
+
+TEST_CASE("statistics that were moved from are those of no forward") {
+  Layer bn(3);
+  const auto x = random_tensor(39), dy = random_tensor(40);
+  bn.forward(x);
+  auto first = bn.saved_statistics(), second = first;
+  second = std::move(first);
+  CHECK(same(bn.backward(x, dy, second), Layer(bn).backward(x, dy)));
+  CHECK_FALSE(first.has_forward());  // NOLINT(bugprone-use-after-move)
+  CHECK_THROWS_MATCHES(bn.backward(x, dy, first), std::logic_error,
+                       Message("batchnorm: expected a forward before backward, got none"));
+}
+
+TEST_CASE("num_batches_tracked counts training batches that are not empty") {
   Layer bn(3);
   bn.forward(random_tensor(25));
-  bn.forward(random_tensor(26, 0));  // an empty batch counts
+  bn.forward(random_tensor(26, 0));
+  bn.forward(random_tensor(26));
   bn.infer(random_tensor(27));
   bn.eval();
   bn.forward(random_tensor(28));
@@ -367,6 +482,65 @@ TEST_CASE("a momentum of nullopt gives the plain average of all batches") {
   CHECK(bn.running_var()(1) == 0);
 }
 
+TEST_CASE("an empty batch has no share in the running statistics, wherever it comes, whatever the momentum") {
+  Eigen::Tensor<float, 3> x(4, 1, 1), empty(0, 1, 1), flat(4, 1, 0);
+  x.setValues({{{10}}, {{11}}, {{12}}, {{13}}});
+  for (const std::optional<double> momentum : {std::optional<double>(), std::optional<double>(0.5)}) {
+    Layer with(BatchNormOptions(1).momentum(momentum)), without(BatchNormOptions(1).momentum(momentum));
+    with.forward(empty);
+    CHECK(with.num_batches_tracked() == 0);
+    CHECK(with.running_var()(0) == 1);
+    for (int batch = 0; batch < 3; ++batch) {
+      with.forward(x);
+      without.forward(x);
+      with.forward(flat);
+      with.forward(empty);
+      CHECK(state_of(with) == state_of(without));
+    }
+    CHECK(with.num_batches_tracked() == 3);
+    if (!momentum) CHECK(with.running_mean()(0) == 11.5F);
+  }
+}
+
+TEST_CASE("the running statistics of a checkpoint are restored, and their cumulative average goes on") {
+  const auto options = BatchNormOptions(3).momentum(std::nullopt);
+  Layer whole(options), first(options), restored(options);
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    whole.forward(random_tensor(seed));
+    if (seed < 3) first.forward(random_tensor(seed));
+  }
+  restored.running_mean() = first.running_mean();
+  restored.running_var() = first.running_var();
+  CHECK(&restored.num_batches_tracked(first.num_batches_tracked()) == &restored);
+  CHECK(restored.num_batches_tracked() == 3);
+  for (std::uint64_t seed = 3; seed < 5; ++seed) restored.forward(random_tensor(seed));
+  CHECK(state_of(restored) == state_of(whole));
+  CHECK(restored.reset_running_stats().num_batches_tracked() == 0);
+}
+
+TEST_CASE("a number of batches that is negative, or not 0 without running statistics, is refused") {
+  Layer bn(3);
+  bn.num_batches_tracked(7);
+  CHECK_THROWS_MATCHES(bn.num_batches_tracked(-1), std::invalid_argument,
+                       Message("batchnorm: expected num_batches_tracked of at least 0, got -1"));
+  CHECK(bn.num_batches_tracked() == 7);
+  Layer untracked(BatchNormOptions(3).track_running_stats(false));
+  CHECK_THROWS_MATCHES(
+      untracked.num_batches_tracked(7), std::invalid_argument,
+      Message("batchnorm: expected num_batches_tracked of 0 for a layer without running statistics, got 7"));
+  CHECK(untracked.num_batches_tracked() == 0);
+  CHECK(untracked.num_batches_tracked(0).num_batches_tracked() == 0);  // what such a layer itself tells
+}
+
+TEST_CASE("the largest number of batches stays what it is") {
+  constexpr auto most = std::numeric_limits<std::int64_t>::max();
+  Layer bn(BatchNormOptions(3).momentum(std::nullopt));
+  bn.num_batches_tracked(most);
+  bn.forward(random_tensor(30));
+  CHECK(bn.num_batches_tracked() == most);
+  CHECK(std::abs(bn.running_mean()(0)) < 1e-17F);  // a share of 1e-19
+}
+
 TEST_CASE("a momentum of 1 keeps the last batch, a momentum of 0 the start") {
   Eigen::Tensor<float, 3> x(2, 3, 1);
   x.setValues({{{2}, {4}, {6}}, {{4}, {8}, {12}}});
@@ -378,6 +552,74 @@ TEST_CASE("a momentum of 1 keeps the last batch, a momentum of 0 the start") {
   CHECK(values(last.running_var()) == std::vector<float>{2, 8, 18});
   CHECK(values(start.running_mean()) == zeros);
   CHECK(values(start.running_var()) == ones);
+}
+
+namespace {
+
+// Not all of a long double's bytes are its value's, and an AutoDiffScalar has derivatives besides.
+template <class P>
+bool same_bits(const P& a, const P& b) {
+  if constexpr (std::is_same_v<P, float> || std::is_same_v<P, double>) {
+    return std::memcmp(&a, &b, sizeof(P)) == 0;
+  } else {
+    return a == b || (!(a == a) && !(b == b));
+  }
+}
+
+}  // namespace
+
+// More channels than one pack of numbers has, and a number of them that leaves some over.
+TEMPLATE_TEST_CASE("a momentum of 0 keeps every bit and 1 takes the batch, also beside a NaN or an infinity", "", float,
+                   double, long double, Eigen::half, Eigen::bfloat16,
+                   (Eigen::AutoDiffScalar<Eigen::Matrix<double, 2, 1>>)) {
+  using Bn = BatchNorm<TestType, 2>;
+  using Param = typename Bn::Param;
+  constexpr Eigen::Index channels = 7;
+  const Param nan(std::numeric_limits<double>::quiet_NaN()), inf(std::numeric_limits<double>::infinity());
+  const Param bad[] = {nan, inf, Param(-inf), Param(-nan)};
+  Eigen::Tensor<TestType, 2> good(2, channels), spoilt(2, channels);
+  for (Eigen::Index c = 0; c < channels; ++c) {
+    good(0, c) = TestType(static_cast<float>(c)), good(1, c) = TestType(static_cast<float>(c + 2));
+    spoilt(0, c) = TestType(1.0F), spoilt(1, c) = static_cast<TestType>(bad[c % 4]);
+  }
+  const auto spoil = [&](Bn& bn) {
+    for (Eigen::Index c = 0; c < channels; ++c) {
+      bn.running_mean()(c) = c % 2 == 0 ? bad[c / 2] : Param(0.1F);
+      bn.running_var()(c) = c % 2 == 1 ? bad[c / 2] : Param(0.3F);
+    }
+  };
+
+  Bn start(BatchNormOptions(channels).momentum(0.0));
+  for (const auto* batch : {&good, &spoilt}) {
+    spoil(start);
+    const Bn before = start;
+    start.forward(*batch);
+    for (Eigen::Index c = 0; c < channels; ++c) {
+      CHECK(same_bits(start.running_mean()(c), before.running_mean()(c)));
+      CHECK(same_bits(start.running_var()(c), before.running_var()(c)));
+    }
+  }
+  CHECK(start.num_batches_tracked() == 2);
+
+  Bn last(BatchNormOptions(channels).momentum(1.0)), cumulative(BatchNormOptions(channels).momentum(std::nullopt));
+  for (Bn* bn : {&last, &cumulative}) {
+    spoil(*bn);
+    bn->forward(good);
+    for (Eigen::Index c = 0; c < channels; ++c) {
+      CHECK(bn->running_mean()(c) == Param(static_cast<float>(c + 1)));
+      CHECK(bn->running_var()(c) == Param(2.0F));  // unbiased: 2 / (2 - 1)
+    }
+  }
+}
+
+TEST_CASE("a momentum of 0 keeps the payload of a NaN") {
+  const std::uint32_t payload = 0x7fa12345;  // of a signalling one
+  Layer bn(BatchNormOptions(3).momentum(0.0));
+  std::memcpy(bn.running_mean().data() + 2, &payload, sizeof(payload));
+  std::memcpy(bn.running_var().data(), &payload, sizeof(payload));
+  bn.forward(random_tensor(33));
+  CHECK(std::memcmp(bn.running_mean().data() + 2, &payload, sizeof(payload)) == 0);
+  CHECK(std::memcmp(bn.running_var().data(), &payload, sizeof(payload)) == 0);
 }
 
 TEMPLATE_TEST_CASE("a channel whose evenly spaced values lie far from its mean is as exact as any", "", float, double) {

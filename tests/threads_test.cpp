@@ -7,7 +7,9 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <limits>
 #include <memory>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -249,6 +251,34 @@ TEST_CASE("moments have the same bits with any number of threads") {
       CHECK(moments.mean()(c) == expected.mean()(c));
       CHECK(moments.mean_residual()(c) == expected.mean_residual()(c));
       CHECK(moments.M2()(c) == expected.M2()(c));
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("backward's check finds the x of a forward on any device, and on any device another", "", float,
+                   Eigen::half) {
+  using Tensor = Eigen::Tensor<TestType, 3, Eigen::RowMajor>;
+  Threads two(2), seven(7);
+  const auto nan = std::numeric_limits<TestType>::quiet_NaN();
+  // Cut by rows and by columns, into blocks done whole and into slices.
+  for (const auto& extents :
+       {std::array<Eigen::Index, 3>{64, 64, 257}, {30000, 37, 1}, {3, 2, 340001}, {4096, 64, 16}}) {
+    Random random(57);
+    Tensor x(extents), y(extents), dx(extents);
+    for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = TestType(static_cast<float>(random.uniform(-1, 3)));
+    x.data()[x.size() / 2] = nan, x.data()[x.size() / 3] = TestType(-nan);
+    BatchNorm<TestType, 3> bn(extents[1]);
+    bn.check_backward(true);
+    for (const bool training : {true, false}) {
+      bn.train(training);
+      const auto on = [&](const auto& forward_device, const auto& backward_device) {
+        bn.forward(forward_device, x, y);
+        CHECK_NOTHROW(bn.backward(backward_device, x, x, dx));
+        CHECK_THROWS_AS(bn.backward(backward_device, y, x, dx), std::logic_error);
+      };
+      on(Eigen::DefaultDevice(), seven.device);
+      on(seven.device, Eigen::DefaultDevice());
+      on(two.device, seven.device);
     }
   }
 }

@@ -29,8 +29,7 @@ BATCHNORM_NAMESPACE_BEGIN
 ///       dy.setRandom();
 ///       auto y = bn.forward(x);        // training: batch statistics, running ones updated
 ///       auto dx = bn.backward(x, dy);  // also adds into weight_grad(), bias_grad()
-///       bn.eval();
-///       auto z = bn.forward(x);  // inference: running statistics
+///       auto z = bn.infer(x);          // inference: running statistics; any number of threads may call it at once
 ///     }
 ///
 /// `T` is the tensors' scalar: float, double, Eigen::half or Eigen::bfloat16 by vector kernels, any other real number
@@ -44,7 +43,13 @@ BATCHNORM_NAMESPACE_BEGIN
 /// it begins to compute has changed nothing; if a task on the caller's device throws, that exception comes out of the
 /// call, the layer is as before, and the contents of the output are unspecified.
 ///
-/// Copies are independent layers. One layer may be used by one thread at a time, save for `infer`.
+/// Copies are independent layers. A layer that was moved from may be destroyed or assigned to; what its vectors hold is
+/// unspecified, and `forward`, `infer` and `backward` throw std::logic_error.
+///
+/// One layer may be used by one thread at a time, save for `infer`, which any number of threads may call at once as
+/// long as no one changes the layer. To serve a trained layer from several threads call `infer`, not `eval` and
+/// `forward`: in either mode `forward` writes to the layer what its `backward` needs, and two of them at once are a
+/// data race.
 template <class T, int Dims>
 class BatchNorm {
   static_assert(detail::check_scalar_type<T>() || !detail::is_real<T>, "the check has said what is wrong");
@@ -64,13 +69,18 @@ class BatchNorm {
   /// What a forward leaves for its backward.
   using SavedStatistics = batchnorm::SavedStatistics<Accumulator, Dims>;
 
-  /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Converts from a number of
-  /// channels. Throws std::invalid_argument if tensors of rank Dims have no such channel axis, or if
-  /// SingleValue::use_running is asked for without running statistics.
+  /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Throws
+  /// std::invalid_argument if tensors of rank Dims have no such channel axis, or if SingleValue::use_running is asked
+  /// for without running statistics.
   BatchNorm(const BatchNormOptions& options) : layer_(options) {  // NOLINT(google-explicit-constructor)
     reset_parameters();
     zero_grad();
   }
+
+  /// The same with the default options for so many channels, at least 1. Implicit, so that `BatchNorm<float, 4> bn =
+  /// 64` works.
+  BatchNorm(Index num_features)  // NOLINT(google-explicit-constructor)
+      : BatchNorm(BatchNormOptions(num_features)) {}
 
   /// The settings, as they were given.
   const BatchNormOptions& options() const { return layer_.options; }
@@ -106,8 +116,20 @@ class BatchNorm {
   const Vector& bias_grad() const { return layer_.bias_grad; }
   ///@}
 
-  /// How many batches the running statistics have seen, empty ones included.
+  /// How many batches the running statistics have seen. Batches that leave them as they are do not count: empty ones,
+  /// and those of a single value per channel unless options().single_value() is SingleValue::allow.
   std::int64_t num_batches_tracked() const { return layer_.num_batches_tracked; }
+  /// Sets how many batches the running statistics have seen, at least 0. Together with running_mean() and running_var()
+  /// it restores them from a checkpoint: where options().momentum() is std::nullopt, the share of the next batch
+  /// follows from it. A layer without running statistics has seen 0 batches, and takes no other number. Throws
+  /// std::invalid_argument.
+  BatchNorm& num_batches_tracked(std::int64_t batches) {
+    detail::require(batches >= 0, "expected num_batches_tracked of at least 0, got ", batches);
+    detail::require(batches == 0 || options().track_running_stats(),
+                    "expected num_batches_tracked of 0 for a layer without running statistics, got ", batches);
+    layer_.num_batches_tracked = batches;
+    return *this;
+  }
 
   /// The statistics of the last forward pass, whatever its mode, for a later `backward`.
   const SavedStatistics& saved_statistics() const { return layer_.saved; }
@@ -139,10 +161,27 @@ class BatchNorm {
     layer_.training = on;
     return *this;
   }
-  /// Inference mode.
+  /// Inference mode: `forward` normalizes by the running statistics. It still writes to the layer, so threads that
+  /// share one call `infer`.
   BatchNorm& eval() { return train(false); }
   /// Whether in training mode.
   bool is_training() const { return layer_.training; }
+
+  /// Whether `backward` makes sure that the x it is given is the one that went into the forward; off at first. It is a
+  /// help while a program is being written: a backward that is handed another tensor, the output y in place of x most
+  /// often, gives gradients that are wrong and look right.
+  ///
+  /// While it is on, `forward` keeps sums over each channel of x, and `backward` takes them of the x that came and
+  /// throws std::logic_error, before it writes anything, where they differ. That is one more reading of x in each. The
+  /// sums of the same values are the same on any device and at any address, so that no rightful call is refused, also
+  /// of an x that holds NaN. Nothing is compared where there is nothing to compare with: where the forward was done
+  /// while the check was off, or x was in the other layout (RowMajor or ColMajor).
+  BatchNorm& check_backward(bool on) {
+    layer_.check_backward = on;
+    return *this;
+  }
+  /// Whether `backward` makes sure that its x is the forward's.
+  bool check_backward() const { return layer_.check_backward; }
 
   /// Normalizes x by the present mode. Four call shapes:
   ///
@@ -153,8 +192,11 @@ class BatchNorm {
   /// by those of x if none are tracked. A returned tensor has x's layout and index type. y, a tensor or map of x's
   /// type, shape and layout, is never resized; it may be x itself, but not overlap it otherwise.
   ///
-  /// An empty x counts as a batch and changes nothing else. Where a batch has one value per channel,
-  /// options().single_value() decides. Throws std::invalid_argument for shapes and sizes that do not fit.
+  /// An empty x leaves the running statistics and num_batches_tracked() as they are. Where a batch has one value per
+  /// channel, options().single_value() decides. Throws std::invalid_argument for shapes and sizes that do not fit.
+  ///
+  /// In inference too it writes to the layer, what a `backward` needs: one thread at a time. Threads that share a layer
+  /// call `infer`, and a `forward` of a const layer does not compile.
   template <class First, class... Rest>
   auto forward(const First& first, Rest&&... rest) {
     if constexpr (detail::is_tensor<First>) {
@@ -164,8 +206,19 @@ class BatchNorm {
     }
   }
 
+  /// Does not compile, with a sentence that says what to call.
+  template <class First, class... Rest>
+  auto forward(const First& first, Rest&&... rest) const {
+    static_assert(
+        never<First>,
+        "batchnorm: forward changes the layer, after eval() too, and this layer is const: call infer, which is "
+        "inference whatever the mode and may be called by many threads at once");
+    return const_cast<BatchNorm&>(*this).forward(first, std::forward<Rest>(rest)...);  // so that no other error follows
+  }
+
   /// Inference whatever the mode, in the four call shapes of `forward`. Touches no state, allocates nothing where it
-  /// writes into the caller's memory, and may be called from many threads at once.
+  /// writes into the caller's memory, and may be called from many threads at once, on devices too, as long as no one
+  /// changes the layer meanwhile.
   template <class First, class... Rest>
   auto infer(const First& first, Rest&&... rest) const {
     if constexpr (detail::is_tensor<First>) {
@@ -187,7 +240,10 @@ class BatchNorm {
   /// tensor or map of x's type, shape and layout, is never resized; it may be dy or x itself, but not overlap them
   /// otherwise.
   ///
-  /// Throws std::logic_error without a forward, and for an x that a forward in place has overwritten;
+  /// After a forward in place the memory of x holds y: keep a copy of x for backward. check_backward() tells whether x
+  /// is the forward's; without it, another tensor of its shape gives wrong gradients.
+  ///
+  /// Throws std::logic_error without a forward, and where check_backward() is on for another x than the forward's;
   /// std::invalid_argument for shapes and sizes that do not fit.
   template <class First, class... Rest>
   auto backward(const First& first, Rest&&... rest) {
@@ -198,7 +254,20 @@ class BatchNorm {
     }
   }
 
+  /// Does not compile, with a sentence that says why.
+  template <class First, class... Rest>
+  auto backward(const First& first, Rest&&... rest) const {
+    static_assert(never<First>,
+                  "batchnorm: backward adds to the gradients of the layer, and this layer is const: infer is the one "
+                  "call for a const layer");
+    return const_cast<BatchNorm&>(*this).backward(first, std::forward<Rest>(rest)...);
+  }
+
  private:
+  // For a static_assert that fails where its function is called.
+  template <class>
+  static constexpr bool never = false;
+
   // An expression becomes a tensor, a tensor becomes its memory. Where a type is wrong, a check has said so.
 
   template <class X>

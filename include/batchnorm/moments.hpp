@@ -53,6 +53,17 @@ class BasicMoments {
     for (Index c = 0; c < channels; ++c) mean_(c) = mean_residual_(c) = M2_(c) = A(0);
   }
 
+  /// A value of its own.
+  BasicMoments(const BasicMoments&) = default;
+  /// A value of its own.
+  BasicMoments& operator=(const BasicMoments&) = default;
+  // Eigen's moves of tensors swap pointers and cannot throw, but are not declared so.
+  /// Copies nothing. What was moved from may be destroyed or assigned to.
+  BasicMoments(BasicMoments&&) noexcept = default;
+  /// Copies nothing. What was moved from may be destroyed or assigned to.
+  BasicMoments& operator=(BasicMoments&&) noexcept = default;
+  ~BasicMoments() = default;
+
   /// The number of channels.
   Index channels() const { return mean_.size(); }
   /// The number of values per channel.

@@ -3,14 +3,24 @@
 #ifndef BATCHNORM_SAVED_STATISTICS_HPP
 #define BATCHNORM_SAVED_STATISTICS_HPP
 
+#include <utility>
+#include <vector>
+
 #include "batchnorm/detail/algebra/batch_norm.hpp"
+#include "batchnorm/detail/movable_flag.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 
 namespace detail {
 template <class T, int Dims>
 struct Layer;
-}
+
+/// Which statistics normalize a call.
+enum class StatisticsKind {
+  batch,    ///< those of its own x, through which the gradient flows
+  running,  ///< the running ones, which are constants in backward
+};
+}  // namespace detail
 
 /// The per-channel statistics with which a BatchNorm of rank Dims normalized, as its `saved_statistics()` gives them
 /// after a forward pass. A copy, handed to `backward`, goes back through that forward however many have followed it:
@@ -22,12 +32,25 @@ struct Layer;
 ///     auto dx1 = bn.backward(x1, dy1, saved);
 ///
 /// A is the layer's Accumulator. The vectors have one element per channel, which is 0 before the first forward and
-/// unspecified after one of an empty x.
+/// unspecified after one of an empty x. Statistics that were moved from are those of no forward.
 template <class A, int Dims>
 class SavedStatistics {
  public:
   /// One A per channel.
   using Vector = Eigen::Tensor<A, 1>;
+
+  /// The statistics of no forward, of no channels.
+  SavedStatistics() = default;
+  /// A value of its own.
+  SavedStatistics(const SavedStatistics&) = default;
+  /// A value of its own.
+  SavedStatistics& operator=(const SavedStatistics&) = default;
+  // Eigen's moves of tensors swap pointers and cannot throw, but are not declared so.
+  /// Copies nothing. What was moved from may be destroyed or assigned to.
+  SavedStatistics(SavedStatistics&&) noexcept = default;
+  /// Copies nothing. What was moved from may be destroyed or assigned to.
+  SavedStatistics& operator=(SavedStatistics&&) noexcept = default;
+  ~SavedStatistics() = default;
 
   /// Whether there has been a forward.
   bool has_forward() const { return has_forward_; }
@@ -39,7 +62,7 @@ class SavedStatistics {
   /// 1 / sqrt(variance + epsilon), [channels].
   const Vector& inv_std() const { return inv_std_; }
   /// Whether these were running statistics, through which no gradient flows.
-  bool constant() const { return constant_; }
+  bool constant() const { return kind_ == detail::StatisticsKind::running; }
   /// The shape of the forward's input.
   const std::array<Eigen::Index, static_cast<std::size_t>(Dims)>& shape() const { return shape_; }
 
@@ -53,6 +76,21 @@ class SavedStatistics {
       vector->setZero();
     }
   }
+  // Member by member, and the sums only where there are some: every forward pays it, and std::swap would move whole
+  // objects three times.
+  void swap(SavedStatistics& other) noexcept {
+    std::swap(mean_, other.mean_);
+    std::swap(mean_residual_, other.mean_residual_);
+    std::swap(inv_std_, other.inv_std_);
+    std::swap(shape_, other.shape_);
+    std::swap(kind_, other.kind_);
+    std::swap(has_forward_, other.has_forward_);
+    if (has_sums_ || other.has_sums_) {
+      std::swap(has_sums_, other.has_sums_);
+      std::swap(layout_, other.layout_);
+      sums_.swap(other.sums_);
+    }
+  }
   // Written to only where the object is not const.
   detail::ChannelStatistics<A> arrays() const {
     detail::ChannelStatistics<A> result;
@@ -64,9 +102,13 @@ class SavedStatistics {
 
   Vector mean_{}, mean_residual_{}, inv_std_{};
   std::array<Eigen::Index, static_cast<std::size_t>(Dims)> shape_{};
-  const void* overwritten_ = nullptr;  // the input's memory, where the output replaced it; compared, never read
-  bool constant_ = false;
-  bool has_forward_ = false;
+  detail::StatisticsKind kind_ = detail::StatisticsKind::batch;
+  detail::MovableFlag has_forward_ = false;
+  // For BatchNorm::check_backward: the sums over the forward's x, of each kind one per channel, and the layout of x,
+  // which decides the order of summation. Unspecified where has_sums_ is false.
+  bool has_sums_ = false;
+  int layout_ = Eigen::ColMajor;
+  std::vector<A> sums_{};
 };
 
 BATCHNORM_NAMESPACE_END

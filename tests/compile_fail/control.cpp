@@ -11,6 +11,9 @@ int main() {
   bn.forward(device, x, y);
   bn.forward(x, Eigen::TensorMap<Eigen::Tensor<float, 3>>(y.data(), 2, 3, 4));
   bn.infer(x + x, y);
+  const batchnorm::BatchNorm<float, 3>& shared = bn;
+  Eigen::Tensor<float, 3> z = shared.infer(x);
+  shared.infer(device, x, y);
   bn.backward(x, dy);
   bn.backward(x, dy + dy, y);
 }

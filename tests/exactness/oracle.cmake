@@ -6,7 +6,6 @@ include_guard(GLOBAL)
 find_path(BATCHNORM_BOOST_INCLUDE_DIR boost/multiprecision/cpp_bin_float.hpp HINTS "${Boost_INCLUDE_DIR}")
 mark_as_advanced(BATCHNORM_BOOST_INCLUDE_DIR)
 if(NOT BATCHNORM_BOOST_INCLUDE_DIR)
-  message(STATUS "batchnorm: Boost.Multiprecision was not found (Debian: libboost-dev), so no tests of exactness")
   return()
 endif()
 

@@ -3,9 +3,14 @@
 #ifndef BATCHNORM_DETAIL_LAYER_HPP
 #define BATCHNORM_DETAIL_LAYER_HPP
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
+#include "batchnorm/detail/movable_flag.hpp"
 #include "batchnorm/detail/primitives.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/saved_statistics.hpp"
@@ -25,6 +30,46 @@ TensorView<T, rank_of<X>> view_tensor(X& x) {
   return {x.data(), shape_of(x)};
 }
 
+/// Decides which statistics normalize an x of this shape. Throws where they would be those of a single value and the
+/// options call that an error.
+template <class Shape>
+StatisticsKind statistics_for(bool training, const BatchNormOptions& options, Index values_per_channel,
+                              const Shape& shape) {
+  if (!training && options.track_running_stats()) return StatisticsKind::running;
+  if (values_per_channel != 1) return StatisticsKind::batch;
+  require(options.single_value() != SingleValue::error,
+          "expected more than one value per channel to take statistics of, got shape ", shape_text(shape),
+          " (see BatchNormOptions::single_value)");
+  return options.single_value() == SingleValue::use_running ? StatisticsKind::running : StatisticsKind::batch;
+}
+
+/// Whether a training forward over so many values per channel enters the running statistics: an empty batch has nothing
+/// to say, and what a single value says the options decide.
+inline bool enters_running_stats(const BatchNormOptions& options, Index values_per_channel) {
+  if (!options.track_running_stats() || values_per_channel == 0) return false;
+  return values_per_channel != 1 || options.single_value() == SingleValue::allow;
+}
+
+template <class A, class = void>
+inline constexpr bool is_printable = false;
+template <class A>
+inline constexpr bool
+    is_printable<A, std::void_t<decltype(std::declval<std::ostream&>() << std::declval<const A&>())>> = true;
+
+/// What an error message says of a channel: its mean and variance, from its sums over n values.
+template <class A>
+struct MomentsText {
+  A pivot, sum, squares;
+  Index n;
+
+  friend std::ostream& operator<<(std::ostream& out, const MomentsText& text) {
+    using One = typename AlgebraPack<A>::One;
+    const One inverse_n = One::all(A(1) / number<A>(text.n));
+    const auto moments = moments_of(One::all(text.pivot), One::all(text.sum), One::all(text.squares), inverse_n);
+    return out << "mean " << moments.mean.v[0] << " and variance " << (moments.M2 * inverse_n).v[0];
+  }
+};
+
 /// What BatchNorm<T, Dims> is made of. Every call computes what it will change into `scratch`, and changes the layer by
 /// swaps that cannot throw, when all is done.
 template <class T, int Dims>
@@ -40,11 +85,14 @@ struct Layer {
     Saved saved{};
     Vector running_mean{}, running_var{}, weight_grad{}, bias_grad{};
     Eigen::Tensor<A, 1> M2{}, dweight{}, dbias{};
+    std::vector<A> sums{};  // those over the x of a backward, for check_backward
   };
 
   BatchNormOptions options;
   int axis;
   bool training = true;
+  bool check_backward = false;
+  MovableFlag whole = true;  // false once the layer was moved from
   std::int64_t num_batches_tracked = 0;
   Vector weight{}, bias{}, weight_grad{}, bias_grad{}, running_mean{}, running_var{};
   Saved saved{};
@@ -66,6 +114,14 @@ struct Layer {
     scratch.saved.resize(channels());
   }
 
+  Layer(const Layer&) = default;
+  Layer& operator=(const Layer&) = default;
+  // Eigen's moves of tensors swap pointers and cannot throw, but are not declared so. A vector of layers copies them as
+  // it grows, unless their moves are.
+  Layer(Layer&&) noexcept = default;
+  Layer& operator=(Layer&&) noexcept = default;
+  ~Layer() = default;
+
   Index channels() const { return options.num_features(); }
 
   // --- Passes. `layout` is that of all tensors of a call.
@@ -75,10 +131,11 @@ struct Layer {
     const View view = check_input(x.shape, layout);
     check_shape("y", y.shape, "x", x.shape);
     check_overlap<T>("x", x.data, "y", y.data, view.size());
-    const bool by_batch = uses_batch(training, x.shape, view);
+    const StatisticsKind kind = statistics_for(training, options, view.values_per_channel(), x.shape);
+    if (check_backward) keep_sums(device, layout, view, x.data);
     if (view.size() == 0) {
       // Nothing to compute.
-    } else if (by_batch) {
+    } else if (kind == StatisticsKind::batch) {
       normalize_by_batch(device, view, x.data, y.data, &workspace,
                          [&](Index c, Index count, const MomentSums<A>& sums) {
                            const auto statistics = from_channel(scratch.saved.arrays(), c);
@@ -95,11 +152,12 @@ struct Layer {
                 [&](const Tile& tile, const auto& f) { f(from_channel(coefficients, tile.channel_begin)); });
     }
     scratch.saved.shape_ = x.shape;
-    scratch.saved.constant_ = !by_batch;
-    scratch.saved.overwritten_ = x.data == y.data ? x.data : nullptr;
+    scratch.saved.kind_ = kind;
     scratch.saved.has_forward_ = true;
-    if (training && options.track_running_stats()) update_running_stats(view.values_per_channel());
-    std::swap(saved, scratch.saved);
+    scratch.saved.has_sums_ = check_backward && view.size() != 0;
+    if (training && enters_running_stats(options, view.values_per_channel()))
+      update_running_stats(view.values_per_channel());
+    saved.swap(scratch.saved);
   }
 
   template <class Device>
@@ -107,9 +165,9 @@ struct Layer {
     const View view = check_input(x.shape, layout);
     check_shape("y", y.shape, "x", x.shape);
     check_overlap<T>("x", x.data, "y", y.data, view.size());
-    const bool by_batch = uses_batch(false, x.shape, view);
+    const StatisticsKind kind = statistics_for(false, options, view.values_per_channel(), x.shape);
     if (view.size() == 0) return;
-    if (by_batch) {
+    if (kind == StatisticsKind::batch) {
       normalize_by_batch(device, view, x.data, y.data, nullptr, [&](Index, Index count, const MomentSums<A>& sums) {
         // In place of the sums, which are read before.
         ChannelStatistics<A> statistics;
@@ -156,13 +214,9 @@ struct Layer {
     check_shape("dy", dy.shape, "x", x.shape);
     check_shape("dx", dx.shape, "x", x.shape);
     if (view.size() == 0) return;
-    if (forward.overwritten_ == x.data) {
-      fail<std::logic_error>(
-          "expected the x that went into the forward, got the buffer that the forward, done in place, overwrote with "
-          "y");
-    }
     check_overlap<T>("x", x.data, "dx", dx.data, view.size());
     check_overlap<T>("dy", dy.data, "dx", dx.data, view.size());
+    if (check_backward) check_sums(device, layout, view, x.data, forward);
 
     const ChannelStatistics<A> statistics = forward.arrays();
     // The gradient through constant statistics is a normalization of dy.
@@ -225,42 +279,93 @@ struct Layer {
 
   static Param sum(const Param& a, const A& b) { return static_cast<Param>(A(a) + b); }
 
-  // For a batch of n values per channel, whose moments are in scratch unless there were none or they were not used.
+  // For a batch of n values per channel, whose moments are in scratch.
   void update_running_stats(Index n) {
-    if (n == 1 && options.single_value() != SingleValue::allow) return;
-    if (n != 0) {
-      const A momentum =
-          options.momentum() ? number<A>(*options.momentum()) : A(A(1) / number<A>(num_batches_tracked + 1));
-      set_moving_average(
-          channels(), running_mean.data(), momentum,
-          [&](auto type, Index c) { return load<typename decltype(type)::Pack>(scratch.saved.arrays().mean() + c); },
-          scratch.running_mean.data());
-      set_moving_average(
-          channels(), running_var.data(), momentum,
-          [&](auto type, Index c) {
-            const auto M2 = load<typename decltype(type)::Pack>(scratch.M2.data() + c);
-            return variance_of(M2, n, options.running_variance());
-          },
-          scratch.running_var.data());
-      exchange(running_mean, scratch.running_mean);
-      exchange(running_var, scratch.running_var);
+    const std::int64_t batches = next_count(num_batches_tracked);
+    const A momentum = options.momentum() ? number<A>(*options.momentum()) : A(A(1) / number<A>(batches));
+    set_moving_average(
+        channels(), running_mean.data(), momentum,
+        [&](auto type, Index c) { return load<typename decltype(type)::Pack>(scratch.saved.arrays().mean() + c); },
+        scratch.running_mean.data());
+    set_moving_average(
+        channels(), running_var.data(), momentum,
+        [&](auto type, Index c) {
+          const auto M2 = load<typename decltype(type)::Pack>(scratch.M2.data() + c);
+          return variance_of(M2, n, options.running_variance());
+        },
+        scratch.running_var.data());
+    exchange(running_mean, scratch.running_mean);
+    exchange(running_var, scratch.running_var);
+    num_batches_tracked = batches;
+  }
+
+  // One more, unless the type has no such number.
+  static std::int64_t next_count(std::int64_t count) {
+    return count == (std::numeric_limits<std::int64_t>::max)() ? count : count + 1;
+  }
+
+  // --- check_backward: a forward keeps sums over its x, and backward compares them with those over the x that it is
+  // given. The sums of the same values in the same layout are the same on any device, whatever is in the tensor.
+
+  template <class Device>
+  void set_sums(const Device& device, const View& view, const T* x, std::vector<A>& sums) {
+    const auto all = quantities_in<MomentSums<A>>(sums.data(), channels());
+    accumulate_moments<summand_t<T>>(
+        device, view, x, &workspace,
+        [&](Index c, Index count, const MomentSums<A>& found, const NormalizeArrays<A>&) {
+          for (int i = 0; i < MomentSums<A>::count; ++i) std::copy_n(found.arrays[i], count, all.arrays[i] + c);
+        },
+        NoPass());
+  }
+
+  template <class Device>
+  void keep_sums(const Device& device, int layout, const View& view, const T* x) {
+    // All three at once, so that the next call finds them.
+    for (std::vector<A>* sums : {&saved.sums_, &scratch.saved.sums_, &scratch.sums}) {
+      sums->resize(static_cast<std::size_t>(MomentSums<A>::count * channels()));
     }
-    ++num_batches_tracked;
+    scratch.saved.layout_ = layout;
+    if (view.size() != 0) set_sums(device, view, x, scratch.saved.sums_);
+  }
+
+  template <class Device>
+  void check_sums(const Device& device, int layout, const View& view, const T* x, const Saved& forward) {
+    // In the other layout the same values are summed in another order, so that the last digits differ.
+    if (!forward.has_sums_ || forward.layout_ != layout) return;
+    const auto size = static_cast<std::size_t>(MomentSums<A>::count * channels());
+    if (forward.sums_.size() != size) return;  // statistics that were moved onto themselves
+    scratch.sums.resize(size);
+    set_sums(device, view, x, scratch.sums);
+    for (Index c = 0; c < channels(); ++c) {
+      for (int i = 0; i < MomentSums<A>::count; ++i) {
+        const auto k = static_cast<std::size_t>(i * channels() + c);
+        if (!same_or_nan(scratch.sums[k], forward.sums_[k])) fail_for_another_x(view, c, forward.sums_);
+      }
+    }
+  }
+
+  // What makes a NaN decides its sign and payload, and for sums that is the order in which a compiler takes operands.
+  static bool same_or_nan(const A& a, const A& b) { return a == b || (!(a == a) && !(b == b)); }
+
+  [[noreturn]] BATCHNORM_NOINLINE void fail_for_another_x(const View& view, Index c, const std::vector<A>& kept) const {
+    constexpr const char* mistake = "; a common mistake is to hand in the output of the forward in place of its input";
+    if constexpr (is_printable<A>) {
+      const auto text = [&](const std::vector<A>& sums) {
+        const auto at = [&](Index kind) { return sums[static_cast<std::size_t>(kind * channels() + c)]; };
+        return MomentsText<A>{at(0), at(1), at(2), view.values_per_channel()};
+      };
+      fail<std::logic_error>("expected the x that went into the forward, got another tensor: its channel ", c, " has ",
+                             text(scratch.sums), ", that of x had ", text(kept), mistake);
+    } else {
+      fail<std::logic_error>("expected the x that went into the forward, got another tensor: its channel ", c,
+                             " has other values", mistake);
+    }
   }
 
   // --- Checks.
 
-  // Whether the statistics of x are used, not the running ones.
-  bool uses_batch(bool train, const Shape<Dims>& shape, const View& view) const {
-    if (!train && options.track_running_stats()) return false;
-    if (view.values_per_channel() != 1) return true;
-    require(options.single_value() != SingleValue::error,
-            "expected more than one value per channel to take statistics of, got shape ", shape_text(shape),
-            " (see BatchNormOptions::single_value)");
-    return options.single_value() != SingleValue::use_running;
-  }
-
   View check_input(const Shape<Dims>& shape, int layout) const {
+    if (!whole) fail<std::logic_error>("expected a layer, got one that was moved from");
     const Index found = shape[static_cast<std::size_t>(axis)];
     require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found, " in shape ",
             shape_text(shape));

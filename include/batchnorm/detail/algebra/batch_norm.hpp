@@ -3,6 +3,8 @@
 #ifndef BATCHNORM_DETAIL_ALGEBRA_BATCH_NORM_HPP
 #define BATCHNORM_DETAIL_ALGEBRA_BATCH_NORM_HPP
 
+#include <algorithm>
+
 #include "batchnorm/detail/algebra/moments.hpp"
 #include "batchnorm/detail/simd/memory.hpp"
 #include "batchnorm/options.hpp"
@@ -156,12 +158,22 @@ void set_constant_gradient_coefficients(Index channels, const ChannelStatistics<
   });
 }
 
-/// result = (1 - momentum) * running + momentum * batch(type, c), the batch's pack from channel c on.
+/// result = (1 - momentum) * running + momentum * batch(type, c), the batch's pack from channel c on. A momentum of 0
+/// keeps every bit of `running`, and one of 1 takes the batch's values, whatever the other side is: 0 times a NaN or an
+/// infinity would be NaN.
 template <class A, class Param, class Batch>
 void set_moving_average(Index channels, const Param* running, const A& momentum, const Batch& batch, Param* result) {
+  if (momentum == A(0)) {
+    std::copy_n(running, channels, result);
+    return;
+  }
+  if (momentum == A(1)) {
+    for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) { store(result + c, batch(type, c)); });
+    return;
+  }
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
-    store(result + c, V::all(A(1) - momentum) * load<V>(running + c) + V::all(momentum) * batch(type, c));
+    store(result + c, mul_add(V::all(momentum), batch(type, c), V::all(A(1) - momentum) * load<V>(running + c)));
   });
 }
 

@@ -115,7 +115,7 @@ bool set_float_pairs(double mean, double mean_residual, double scale, double shi
   // Where x is so small beside the pivot that x - pivot is not exact, y is about what it is at 0: if that is next to
   // nothing, the pivot must be 0.
   float pivot = 0;
-  if (8 * std::abs(shift - mean * scale) >= std::abs(mean * scale)) {
+  if (scale != 0 && 8 * std::abs(shift - mean * scale) >= std::abs(mean * scale)) {
     // Of x's digits, for x near the mean, but no finer than what has an exact difference from x as far as it reaches.
     const auto coarse = static_cast<float>(16 * reach);
     pivot = (rounded_to_digits<T>(static_cast<float>(mean)) + coarse) - coarse;

@@ -3,7 +3,7 @@
 #ifndef BATCHNORM_DETAIL_KERNELS_ROUNDING_HPP
 #define BATCHNORM_DETAIL_KERNELS_ROUNDING_HPP
 
-#include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 
@@ -12,46 +12,55 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Notes whether any of some numbers lies, without its sign, in [from, to). NaN lies nowhere.
+/// The bits of a double as a number: of doubles above 0 in their order.
+BATCHNORM_ALWAYS_INLINE std::int64_t bits_of(double value) {
+  std::int64_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+/// Notes whether any of some doubles lies, without its sign, in [from, to), both given as bits.
+///
+/// By differences of bits, whose signs say what is less: of comparisons of vectors GCC makes one for each lane.
 template <class P>
 class RangeCheck {
  public:
-  BATCHNORM_ALWAYS_INLINE void add(const P& value, typename P::Scalar from, typename P::Scalar to) {
+  BATCHNORM_ALWAYS_INLINE void add(const P& value, std::int64_t from, std::int64_t to) {
     if constexpr (is_register<P>) {
 #if BATCHNORM_GNU
-      using Mask = typename P::Mask;
-      const Mask sign = reinterpret_cast<Mask>(P::all(typename P::Scalar(-0.0)).v);
-      const auto size = reinterpret_cast<typename P::Type>(reinterpret_cast<Mask>(value.v) & ~sign);
-      found_ |= (size >= P::all(from).v) & (size < P::all(to).v);
+      const auto size = reinterpret_cast<Lanes>(value.v) & all_but_sign;
+      signs_ |= ~(size - from) & (size - to);
 #endif
     } else {
       for (int i = 0; i < P::size; ++i) {
-        const auto size = std::abs(value.v[i]);
-        found_ = found_ || (size >= from && size < to);
+        const std::int64_t size = bits_of(value.v[i]) & all_but_sign;
+        signs_[i] |= ~(size - from) & (size - to);
       }
     }
   }
   BATCHNORM_ALWAYS_INLINE bool found() const {
-    if constexpr (is_register<P>) {
-      const decltype(found_) none{};
-      return std::memcmp(&found_, &none, sizeof(none)) != 0;
-    } else {
-      return found_;
-    }
+    std::int64_t lanes[P::size], any = 0;
+    std::memcpy(lanes, &signs_, sizeof(lanes));
+    for (const std::int64_t lane : lanes) any |= lane;
+    return any < 0;
   }
 
  private:
+  static constexpr std::int64_t all_but_sign = (std::numeric_limits<std::int64_t>::max)();
+
   template <class Q, bool = is_register<Q>>
-  struct Found {
-    using type = bool;
+  struct LanesOf {
+    using type = std::int64_t[Q::size];
   };
 #if BATCHNORM_GNU
   template <class Q>
-  struct Found<Q, true> {
+  struct LanesOf<Q, true> {
     using type = typename Q::Mask;
   };
 #endif
-  typename Found<P>::type found_{};
+  using Lanes = typename LanesOf<P>::type;
+
+  Lanes signs_{};
 };
 
 /// Where coefficients are rounded to floats, and floats computed with, for the results to have a float's digits and to
@@ -71,15 +80,13 @@ struct FloatRange {
 
 template <class P>
 BATCHNORM_ALWAYS_INLINE void check_factor(RangeCheck<P>& check, const P& factor) {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  // From the least double above 0, as a denormal one.
-  check.add(factor, std::numeric_limits<double>::denorm_min(), FloatRange::least_factor);
-  check.add(factor, std::nextafter(FloatRange::largest_factor, infinity), infinity);
+  check.add(factor, 1, bits_of(FloatRange::least_factor));  // from the least double above 0 on
+  check.add(factor, bits_of(FloatRange::largest_factor) + 1, bits_of(std::numeric_limits<double>::infinity()));
 }
 
 template <class P>
 BATCHNORM_ALWAYS_INLINE void check_term(RangeCheck<P>& check, const P& term) {
-  check.add(term, FloatRange::largest_term, std::numeric_limits<double>::infinity());
+  check.add(term, bits_of(FloatRange::largest_term), bits_of(std::numeric_limits<double>::infinity()));
 }
 
 /// The packs in which the exact coefficients of a tile's channels are read. One by one for the 16-bit types, whose

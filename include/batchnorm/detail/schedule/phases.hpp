@@ -119,7 +119,7 @@ void run_phases(const Device& device, Index threads, const Phase<Tasks>&... phas
       };
       if constexpr (std::is_same_v<Device, Eigen::ThreadPoolDevice>) {
         std::atomic<Index> arrived{0};
-        Helpers::run(*device.getPool(), most, [&] { work(arrived.fetch_add(1, std::memory_order_relaxed)); });
+        ThreadTeam::run(*device.getPool(), most, [&] { work(arrived.fetch_add(1, std::memory_order_relaxed)); });
       } else {
         // A cost so high that the device gives every index a thread of its own. A device that gives an index to the
         // same thread in every call lets it find in its cache what it left there last time.

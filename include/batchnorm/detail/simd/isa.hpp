@@ -20,8 +20,20 @@ namespace detail {
 /// baseline is what the unit is compiled for: SSE2 on x86-64, NEON on AArch64, or more with flags like -mavx2.
 enum class Isa { baseline, avx2, avx512 };
 
+/// Whether this compiler may keep vectors of 32 and 64 bytes on the stack. GCC for Windows takes them to lie at
+/// multiples of their size there, while Windows aligns the stack to 16 bytes, and so the program crashes in some calls
+/// and not in others (GCC's bug 54412). Some distributions mend their GCC, or an option of the assembler does
+/// (-Wa,-muse-unaligned-vector-move), which no macro of the compiler tells: BATCHNORM_WINDOWS_AVX does.
+#if defined(_WIN32) && defined(__GNUC__) && !defined(__clang__) && !defined(BATCHNORM_WINDOWS_AVX)
+inline constexpr bool stack_holds_wide_vectors = false;
+#else
+inline constexpr bool stack_holds_wide_vectors = true;
+#endif
+
+/// The best instruction set that this processor has and this compiler may be trusted with.
 inline Isa supported_isa() {
 #if BATCHNORM_X86_DISPATCH
+  if (!stack_holds_wide_vectors) return Isa::baseline;
   unsigned eax, ebx, ecx = 0, edx;  // Clang 14 cannot ask for f16c by name
   const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
   if (!f16c) return Isa::baseline;
