@@ -36,12 +36,13 @@ TEST_CASE("the instruction set is the best of which the system says that the pro
 }
 #endif
 
-TEST_CASE("BATCHNORM_MAX_ISA is the name of an instruction set, or unset for any") {
+TEST_CASE("BATCHNORM_MAX_ISA is the name of an instruction set, or unset or empty for any") {
   CHECK(detail::parse_isa(nullptr) == Isa::avx512);
+  CHECK(detail::parse_isa("") == Isa::avx512);
   CHECK(detail::parse_isa("avx512") == Isa::avx512);
   CHECK(detail::parse_isa("avx2") == Isa::avx2);
   CHECK(detail::parse_isa("baseline") == Isa::baseline);
-  for (const char* name : {"", "AVX2", "avx", "sse2"}) {
+  for (const char* name : {" ", "AVX2", "avx", "sse2"}) {
     CHECK_THROWS_MATCHES(
         detail::parse_isa(name), std::invalid_argument,
         Catch::Matchers::Message("batchnorm: expected baseline, avx2 or avx512 in the environment variable "

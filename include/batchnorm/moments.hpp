@@ -154,7 +154,7 @@ class BasicMoments {
     M2_(c) = moments.M2;
   }
 
-  Vector mean_, mean_residual_, M2_;
+  Vector mean_{}, mean_residual_{}, M2_{};
   detail::Index count_ = 0;
 };
 

@@ -100,7 +100,7 @@ class SavedStatistics {
     return result;
   }
 
-  Vector mean_, mean_residual_, inv_std_;
+  Vector mean_{}, mean_residual_{}, inv_std_{};
   std::array<detail::Index, static_cast<std::size_t>(Dims)> shape_{};
   detail::StatisticsKind kind_ = detail::StatisticsKind::batch;
   detail::MovableFlag has_forward_ = false;
@@ -108,7 +108,7 @@ class SavedStatistics {
   // which decides the order of summation. Unspecified where has_sums_ is false.
   bool has_sums_ = false;
   int layout_ = Eigen::ColMajor;
-  std::vector<A> sums_;
+  std::vector<A> sums_{};
 };
 
 BATCHNORM_NAMESPACE_END

@@ -82,10 +82,10 @@ struct Layer {
   using Saved = SavedStatistics<A, Dims>;
 
   struct Scratch {
-    Saved saved;
-    Vector running_mean, running_var, weight_grad, bias_grad;
-    Eigen::Tensor<A, 1> M2, dweight, dbias;
-    std::vector<A> sums;  // those over the x of a backward, for check_backward
+    Saved saved{};
+    Vector running_mean{}, running_var{}, weight_grad{}, bias_grad{};
+    Eigen::Tensor<A, 1> M2{}, dweight{}, dbias{};
+    std::vector<A> sums{};  // those over the x of a backward, for check_backward
   };
 
   BatchNormOptions options;
@@ -94,10 +94,10 @@ struct Layer {
   bool check_backward = false;
   MovableFlag whole = true;  // false once the layer was moved from
   std::int64_t num_batches_tracked = 0;
-  Vector weight, bias, weight_grad, bias_grad, running_mean, running_var;
-  Saved saved;
-  Scratch scratch;
-  Workspace<A> workspace;
+  Vector weight{}, bias{}, weight_grad{}, bias_grad{}, running_mean{}, running_var{};
+  Saved saved{};
+  Scratch scratch{};
+  Workspace<A> workspace{};
 
   explicit Layer(const BatchNormOptions& given) : options(given), axis(normalized_axis(given.channel_axis(), Dims)) {
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,

@@ -237,6 +237,13 @@
 #define BATCHNORM_ABI_LOOPS BATCHNORM_ABI_LENGTH
 #endif
 
+// GCC for Windows with leave to choose AVX at run time (detail/simd/isa.hpp).
+#if defined(_WIN32) && defined(BATCHNORM_WINDOWS_AVX)
+#define BATCHNORM_ABI_CHOICE BATCHNORM_PASTE(BATCHNORM_ABI_LOOPS, _winavx)
+#else
+#define BATCHNORM_ABI_CHOICE BATCHNORM_ABI_LOOPS
+#endif
+
 // --- Arithmetic: leave to compute something else, zeros whose sign may be lost, and numbers of more digits than their
 // type has, of x87.
 
@@ -248,13 +255,13 @@
 
 #if !(defined(_MSC_VER) && !defined(__clang__))
 #define BATCHNORM_ABI_MATH                                                                                        \
-  BATCHNORM_GROUP(BATCHNORM_ABI_LOOPS, math,                                                                      \
+  BATCHNORM_GROUP(BATCHNORM_ABI_CHOICE, math,                                                                     \
                   BATCHNORM_DIGIT(BATCHNORM_FAST_MATH, __FAST_MATH__, __ASSOCIATIVE_MATH__, __RECIPROCAL_MATH__), \
                   BATCHNORM_DIGIT(__FINITE_MATH_ONLY__, __NO_SIGNED_ZEROS__, BATCHNORM_EXCESS_PRECISION, 0), 0, 0)
 #elif BATCHNORM_FAST_MATH
-#define BATCHNORM_ABI_MATH BATCHNORM_PASTE(BATCHNORM_ABI_LOOPS, _fast)
+#define BATCHNORM_ABI_MATH BATCHNORM_PASTE(BATCHNORM_ABI_CHOICE, _fast)
 #else
-#define BATCHNORM_ABI_MATH BATCHNORM_ABI_LOOPS
+#define BATCHNORM_ABI_MATH BATCHNORM_ABI_CHOICE
 #endif
 
 // --- Exceptions.

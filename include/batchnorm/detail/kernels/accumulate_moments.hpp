@@ -326,7 +326,8 @@ struct AccumulateMoments {
   template <class P, int K, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void add_columns(const T* x, Index rows, Index stride, Index skip, Index lookahead,
                                                   const typename P::Scalar* pivots, A* sums, A* squares) {
-    P pivot[K], sum[K], square[K];
+    constexpr auto packs = static_cast<std::size_t>(K);
+    P pivot[packs], sum[packs], square[packs];
     BATCHNORM_UNROLL
     for (int k = 0; k < K; ++k) {
       pivot[k] = load<P>(pivots + k * P::size);

@@ -18,8 +18,8 @@ namespace detail {
 ///     column   0  1  2  3  4  5  6  7  8  9 10 11
 ///     channel  0  1  2  0  1  2  0  1  2  0  1  2
 struct Columns {
-  Index begin, width, stride, rows, rest;
-  Index repeat, channels, inner;
+  Index begin{}, width{}, stride{}, rows{}, rest{};
+  Index repeat{}, channels, inner;
 
   Columns(const View& view, const Tile& tile) : channels(tile.channels()), inner(view.inner) {
     const Index outer = tile.outer_end - tile.outer_begin, outer_stride = view.outer_stride();
@@ -95,7 +95,7 @@ BATCHNORM_ALWAYS_INLINE void Columns::for_each_pack_of_rows(Index from, Index to
 /// The segments of memory of a tile that is walked by columns, `stride` apart from `begin` on: each of n elements,
 /// whose columns begin again after `period`, one or several widths.
 struct Segments {
-  Index begin, count, stride, n, period;
+  Index begin, count{}, stride, n{}, period;
 
   /// To be walked in packs of `pack`, a power of two, with coefficients of at most `most` columns.
   Segments(const Columns& columns, Index pack, Index most)

@@ -118,7 +118,7 @@ class CoefficientArray<PackPair<P>, Most> {
 
   BATCHNORM_ALWAYS_INLINE C* place_of(Index place) { return values_ + (place & 1) * size + (place >> 1); }
 
-  alignas(sizeof(P)) C values_[2 * size];
+  alignas(sizeof(P)) C values_[static_cast<std::size_t>(2 * size)];
 };
 
 /// Stores a pack, past the cache or not.

@@ -40,9 +40,9 @@ struct FloatPairs {
     return mul_add(d, scale, shift) + mul_add(d, scale_low, shift_low);
   }
 
-  friend BATCHNORM_ALWAYS_INLINE FloatPairs blend(const FloatPairs& a, const FloatPairs& b, Index count) {
-    return {blend(a.pivot, b.pivot, count), blend(a.scale, b.scale, count), blend(a.scale_low, b.scale_low, count),
-            blend(a.shift, b.shift, count), blend(a.shift_low, b.shift_low, count)};
+  friend BATCHNORM_ALWAYS_INLINE FloatPairs blend(const FloatPairs& a, const FloatPairs& b, Index n) {
+    return {blend(a.pivot, b.pivot, n), blend(a.scale, b.scale, n), blend(a.scale_low, b.scale_low, n),
+            blend(a.shift, b.shift, n), blend(a.shift_low, b.shift_low, n)};
   }
 };
 
@@ -70,14 +70,14 @@ struct GradientFloatPairs {
   }
 
   friend BATCHNORM_ALWAYS_INLINE GradientFloatPairs blend(const GradientFloatPairs& a, const GradientFloatPairs& b,
-                                                          Index count) {
-    return {blend(a.pivot, b.pivot, count),
-            blend(a.projection, b.projection, count),
-            blend(a.projection_low, b.projection_low, count),
-            blend(a.anchor, b.anchor, count),
-            blend(a.anchored_rest, b.anchored_rest, count),
-            blend(a.rest_low, b.rest_low, count),
-            blend(a.scale, b.scale, count)};
+                                                          Index n) {
+    return {blend(a.pivot, b.pivot, n),
+            blend(a.projection, b.projection, n),
+            blend(a.projection_low, b.projection_low, n),
+            blend(a.anchor, b.anchor, n),
+            blend(a.anchored_rest, b.anchored_rest, n),
+            blend(a.rest_low, b.rest_low, n),
+            blend(a.scale, b.scale, n)};
   }
 };
 

@@ -15,7 +15,7 @@ template <class A, int N>
 struct PerChannel {
   using Scalar = A;
   static constexpr int count = N;
-  A* arrays[N];
+  A* arrays[static_cast<std::size_t>(N)];
 };
 
 /// The arrays of some quantities in memory for `channels` channels.

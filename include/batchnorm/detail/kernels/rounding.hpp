@@ -73,8 +73,8 @@ class RangeCheck {
 /// Infinite and NaN coefficients are as good in floats as in doubles. Channels of which a coefficient is not so are
 /// computed in double, element by element.
 struct FloatRange {
-  static constexpr double least_factor = (std::numeric_limits<float>::min)();
-  static constexpr double largest_factor = (std::numeric_limits<float>::max)();
+  static constexpr double least_factor = double((std::numeric_limits<float>::min)());
+  static constexpr double largest_factor = double((std::numeric_limits<float>::max)());
   static constexpr double largest_term = 0x1p100;
 };
 

@@ -109,8 +109,8 @@ void block_wise_on_stack(const Device& device, Index threads, const Tiling& tili
   using Sums = typename Passes::Sums;
   using Coefficients = typename Passes::Coefficients;
   run_phases(device, threads, phase(tiling.blocks.count, [&](Index block) {
-               constexpr int arrays = Sums::count + (std::max)(Sums::count, Coefficients::count);
-               typename Sums::Scalar memory[arrays * Most];
+               constexpr Index arrays = Sums::count + (std::max)(Sums::count, Coefficients::count);
+               typename Sums::Scalar memory[static_cast<std::size_t>(arrays * Most)];
                const auto more = memory + Sums::count * Most;
                pass_block(tiling, block, BlockPrefetches{}, passes,
                           BlockArrays<Passes>{quantities_in<Sums>(memory, Most), quantities_in<Sums>(more, Most),

@@ -46,21 +46,26 @@ inline Isa supported_isa() {
   return Isa::baseline;
 }
 
+/// The instruction set of a name, or the best one for none: of a variable that is not set, or set to nothing.
 inline Isa parse_isa(const char* name) {
-  const std::string_view text = name == nullptr ? "avx512" : name;
+  const std::string_view text = name == nullptr || *name == '\0' ? "avx512" : name;
   require(text == "baseline" || text == "avx2" || text == "avx512",
           "expected baseline, avx2 or avx512 in the environment variable BATCHNORM_MAX_ISA, got \"", text, "\"");
   return text == "baseline" ? Isa::baseline : text == "avx2" ? Isa::avx2 : Isa::avx512;
 }
 
 /// The best instruction set of this processor, no better than the environment variable BATCHNORM_MAX_ISA allows. Asked
-/// once; a value that is no instruction set's name is std::invalid_argument.
+/// once, where there is a choice; a value that is no instruction set's name is std::invalid_argument.
 inline Isa best_isa() {
+#if BATCHNORM_X86_DISPATCH
   static const Isa isa = [] {
     const Isa limit = parse_isa(std::getenv("BATCHNORM_MAX_ISA")), most = supported_isa();
     return limit < most ? limit : most;
   }();
   return isa;
+#else
+  return Isa::baseline;  // and MSVC, which warns of std::getenv, has none to warn of
+#endif
 }
 
 #if BATCHNORM_X86_DISPATCH

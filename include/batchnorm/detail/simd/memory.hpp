@@ -39,7 +39,7 @@ struct Vectors {
 #if BATCHNORM_GCC_ASSEMBLY
     if constexpr (N >= 4) {  // GCC 12 converts vectors half by half, where one instruction does it
       Doubles result;
-      asm("vcvtps2pd %1, %0" : "=v"(result.v) : "v"(floats.v));
+      asm("vcvtps2pd {%1, %0|%0, %1}" : "=v"(result.v) : "v"(floats.v));
       return result;
     }
 #endif
@@ -51,7 +51,7 @@ struct Vectors {
 #if BATCHNORM_GCC_ASSEMBLY
     if constexpr (N >= 4) {
       Doubles result;
-      asm("vcvtps2pd %1, %0" : "=v"(result.v) : "m"(memory));
+      asm("vcvtps2pd {%1, %0|%0, %1}" : "=v"(result.v) : "m"(memory));
       return result;
     }
 #endif
@@ -69,11 +69,11 @@ struct Vectors {
 #if BATCHNORM_GCC_ASSEMBLY
     if constexpr (N == 8) {  // each to the upper half of its word, and zeros to the lower, in one operation
       const Words places = {0x1008080, 0x3028080, 0x5048080, 0x7068080, 0x9088080, 0xb0a8080, 0xd0c8080, 0xf0e8080};
-      asm("vbroadcasti128 %1, %0" : "=x"(words) : "m"(memory));
-      asm("vpshufb %1, %0, %0" : "+x"(words) : "x"(places));
+      asm("vbroadcasti128 {%1, %0|%0, %1}" : "=x"(words) : "m"(memory));
+      asm("vpshufb {%1, %0, %0|%0, %0, %1}" : "+x"(words) : "x"(places));
       return {reinterpret_cast<typename Floats::Type>(words)};
     } else if constexpr (N >= 4) {
-      asm("vpmovzxwd %1, %0" : "=v"(words) : "m"(memory));
+      asm("vpmovzxwd {%1, %0|%0, %1}" : "=v"(words) : "m"(memory));
       return {reinterpret_cast<typename Floats::Type>(words << 16)};
     }
 #endif
@@ -97,7 +97,7 @@ struct Vectors {
       using Memory = typename vector_of<__fp16, N>::memory;
       floats.v = __builtin_convertvector(*reinterpret_cast<const Memory*>(from), typename Floats::Type);
 #else
-      asm("vcvtph2ps %1, %0" : "=v"(floats.v) : "m"(*reinterpret_cast<const BitsMemory*>(from)));
+      asm("vcvtph2ps {%1, %0|%0, %1}" : "=v"(floats.v) : "m"(*reinterpret_cast<const BitsMemory*>(from)));
 #endif
       return floats;
     }
@@ -110,7 +110,7 @@ struct Vectors {
 #if BATCHNORM_GCC_ASSEMBLY
     if constexpr (N == 8) {
       Floats result;
-      asm("vcvtpd2ps %1, %0" : "=v"(result.v) : "v"(doubles.v));
+      asm("vcvtpd2ps {%1, %0|%0, %1}" : "=v"(result.v) : "v"(doubles.v));
       return result;
     }
 #endif
@@ -128,7 +128,7 @@ struct Vectors {
       const Words second_of_two = {0x30001,  0x70005,  0xb0009,  0xf000d,  // of the 16-bit numbers that words are
                                    0x130011, 0x170015, 0x1b0019, 0x1f001d};
       Bits narrow;
-      asm("vpermw %1, %2, %g0" : "=v"(narrow.v) : "v"(rounded), "v"(second_of_two));
+      asm("vpermw {%1, %2, %g0|%g0, %2, %1}" : "=v"(narrow.v) : "v"(rounded), "v"(second_of_two));
       return narrow;
     }
 #endif
@@ -136,11 +136,13 @@ struct Vectors {
 #if BATCHNORM_GCC_ASSEMBLY
     if constexpr (N == 8) {
       Bits narrow;
-      asm("vextracti128 $1, %1, %x0\n\tvpackusdw %x0, %x1, %x0" : "=&x"(narrow.v) : "x"(result));
+      asm("vextracti128 {$1, %1, %x0|%x0, %1, 1}\n\tvpackusdw {%x0, %x1, %x0|%x0, %x1, %x0}"
+          : "=&x"(narrow.v)
+          : "x"(result));
       return narrow;
     } else if constexpr (N == 4) {
       Vector<std::uint16_t, 8> twice;
-      asm("vpackusdw %1, %1, %0" : "=x"(twice.v) : "x"(result));
+      asm("vpackusdw {%1, %1, %0|%0, %1, %1}" : "=x"(twice.v) : "x"(result));
       return first(twice);
     }
 #endif
@@ -162,7 +164,7 @@ struct Vectors {
       result.v = reinterpret_cast<typename Bits::Type>(__builtin_convertvector(floats.v, Type));
 #else
       Vector<std::uint16_t, (N > 8 ? N : 8)> all;
-      asm("vcvtps2ph $0, %1, %0" : "=v"(all.v) : "v"(floats.v));
+      asm("vcvtps2ph {$0, %1, %0|%0, %1, 0}" : "=v"(all.v) : "v"(floats.v));
       result = first(all);
 #endif
       return result;

@@ -77,7 +77,7 @@ struct Pack {
   using One = Pack<T, 1, Fused>;
   static constexpr int size = N;
   static constexpr bool fused = Fused;
-  T v[N];
+  T v[static_cast<std::size_t>(N)];
 
   static BATCHNORM_ALWAYS_INLINE Pack all(const T& value) {
     Pack result;
@@ -210,7 +210,7 @@ BATCHNORM_VECTOR(std::uint32_t, std::int32_t, 16)
 // lane by lane.
 template <class Lane, int N>
 struct FirstLanes {
-  Lane masks[2 * N];
+  Lane masks[static_cast<std::size_t>(2 * N)];
 
   constexpr FirstLanes() : masks() {
     for (int i = 0; i < 2 * N; ++i) masks[i] = i < N ? Lane(-1) : Lane(0);
@@ -320,7 +320,7 @@ struct VectorPack : Vector<T, N> {
     return of(reinterpret_cast<Type>(reinterpret_cast<Mask>(inverse.v) & ~zero));
   }
   friend BATCHNORM_ALWAYS_INLINE T sum(const Self& a) {
-    T lanes[N];
+    T lanes[static_cast<std::size_t>(N)];
     std::memcpy(lanes, &a.v, sizeof(lanes));
     return sum_of<N>(lanes);
   }

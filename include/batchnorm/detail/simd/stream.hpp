@@ -21,9 +21,9 @@ BATCHNORM_ALWAYS_INLINE void stream(T* to, const P& value) {
 #else
     auto& memory = *reinterpret_cast<typename Bits::Memory*>(to);
     if constexpr (sizeof(Bits) == 16) {
-      asm("movntps %1, %0" : "=m"(memory) : "x"(bits.v));
+      asm("movntps {%1, %0|%0, %1}" : "=m"(memory) : "x"(bits.v));
     } else {
-      asm("vmovntps %1, %0" : "=m"(memory) : "v"(bits.v));
+      asm("vmovntps {%1, %0|%0, %1}" : "=m"(memory) : "v"(bits.v));
     }
 #endif
     return;
