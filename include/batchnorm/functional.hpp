@@ -153,7 +153,7 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
   detail::Workspace<A> workspace;
   const T *const x_data = input.data(), *const dy_data = gradient.data();
   detail::accumulate_gradients(
-      device, view, x_data, dy_data, mean.data(), false, &workspace,
+      device, view, x_data, dy_data, mean.data(), false, workspace,
       [&](detail::Index first, detail::Index channels, const detail::GradientSumArrays<A>& sums,
           const detail::GradientArrays<A>&) {
         using One = typename detail::AlgebraPack<A>::One;

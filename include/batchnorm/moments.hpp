@@ -132,7 +132,7 @@ class BasicMoments {
     const detail::scalar_of<X>* const data = input.data();
     // For pooled statistics every digit counts: all sums are of A.
     detail::accumulate_moments<A>(
-        device, view, data, &workspace,
+        device, view, data, workspace,
         [&](detail::Index first, detail::Index count, const detail::MomentSums<A>& sums,
             const detail::NormalizeArrays<A>&) {
           using One = typename detail::AlgebraPack<A>::One;

@@ -136,13 +136,12 @@ struct Layer {
     if (view.size() == 0) {
       // Nothing to compute.
     } else if (kind == StatisticsKind::batch) {
-      normalize_by_batch(device, view, x.data, y.data, &workspace,
-                         [&](Index c, Index count, const MomentSums<A>& sums) {
-                           const auto statistics = from_channel(scratch.saved.arrays(), c);
-                           set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
-                                                scratch.M2.data() + c);
-                           return statistics;
-                         });
+      normalize_by_batch(device, view, x.data, y.data, workspace, [&](Index c, Index count, const MomentSums<A>& sums) {
+        const auto statistics = from_channel(scratch.saved.arrays(), c);
+        set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
+                             scratch.M2.data() + c);
+        return statistics;
+      });
     } else {
       const ChannelStatistics<A> statistics = scratch.saved.arrays();
       set_running_statistics(channels(), running_mean.data(), running_var.data(), options.epsilon(), statistics);
@@ -168,14 +167,15 @@ struct Layer {
     const StatisticsKind kind = statistics_for(false, options, view.values_per_channel(), x.shape);
     if (view.size() == 0) return;
     if (kind == StatisticsKind::batch) {
-      normalize_by_batch(device, view, x.data, y.data, nullptr, [&](Index, Index count, const MomentSums<A>& sums) {
-        // In place of the sums, which are read before.
-        ChannelStatistics<A> statistics;
-        std::copy_n(sums.arrays, ChannelStatistics<A>::count, statistics.arrays);
-        set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
-                             static_cast<A*>(nullptr));
-        return statistics;
-      });
+      normalize_by_batch(device, view, x.data, y.data, NoWorkspace(),
+                         [&](Index, Index count, const MomentSums<A>& sums) {
+                           // In place of the sums, which are read before.
+                           ChannelStatistics<A> statistics;
+                           std::copy_n(sums.arrays, ChannelStatistics<A>::count, statistics.arrays);
+                           set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
+                                                static_cast<A*>(nullptr));
+                           return statistics;
+                         });
     } else {
       normalize(device, view, x.data, y.data, [&](const Tile& tile, const auto& f) {
         A memory[NormalizeArrays<A>::count * max_columns<A>];
@@ -191,8 +191,8 @@ struct Layer {
   }
 
   // statistics_of(c, count, sums) gives those of `count` channels from c on.
-  template <class Device, class StatisticsOf>
-  void normalize_by_batch(const Device& device, const View& view, const T* x, T* y, Workspace<A>* memory,
+  template <class Device, class Memory, class StatisticsOf>
+  void normalize_by_batch(const Device& device, const View& view, const T* x, T* y, Memory&& memory,
                           const StatisticsOf& statistics_of) const {
     accumulate_moments<summand_t<T>>(
         device, view, x, memory,
@@ -229,7 +229,7 @@ struct Layer {
     // Of 16-bit numbers the means are known for more digits than any sum would tell.
     const bool own_means = !forward.constant() && !is_16_bit<T>;
     accumulate_gradients(
-        device, view, x.data, dy.data, statistics.mean(), own_means, &workspace,
+        device, view, x.data, dy.data, statistics.mean(), own_means, workspace,
         [&](Index c, Index count, const GradientSumArrays<A>& sums, const GradientArrays<A>& coefficients) {
           set_gradient_coefficients(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
                                     affine(c).weight, coefficients, scratch.dweight.data() + c,
@@ -311,7 +311,7 @@ struct Layer {
   void set_sums(const Device& device, const View& view, const T* x, std::vector<A>& sums) {
     const auto all = quantities_in<MomentSums<A>>(sums.data(), channels());
     accumulate_moments<summand_t<T>>(
-        device, view, x, &workspace,
+        device, view, x, workspace,
         [&](Index c, Index count, const MomentSums<A>& found, const NormalizeArrays<A>&) {
           for (int i = 0; i < MomentSums<A>::count; ++i) std::copy_n(found.arrays[i], count, all.arrays[i] + c);
         },
@@ -347,7 +347,7 @@ struct Layer {
   // What makes a NaN decides its sign and payload, and for sums that is the order in which a compiler takes operands.
   static bool same_or_nan(const A& a, const A& b) { return a == b || (!(a == a) && !(b == b)); }
 
-  [[noreturn]] BATCHNORM_NOINLINE void fail_for_another_x(const View& view, Index c, const std::vector<A>& kept) const {
+  [[noreturn]] BATCHNORM_COLD void fail_for_another_x(const View& view, Index c, const std::vector<A>& kept) const {
     constexpr const char* mistake = "; a common mistake is to hand in the output of the forward in place of its input";
     if constexpr (is_printable<A>) {
       const auto text = [&](const std::vector<A>& sums) {

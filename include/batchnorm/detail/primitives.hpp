@@ -28,18 +28,10 @@ bool should_stream(const View& view, bool in_place) {
   return !in_place && view.size() * bytes_of<T> >= large;
 }
 
-/// Two passes in the order that the tiling asks for. Without a workspace nothing is allocated, at the cost of threads
-/// that share no channel's work.
+/// Two passes in the order that the tiling asks for.
 template <class Device, class Passes>
 void run_two_passes(const Device& device, const View& view, const Work& work, bool second_pass, const Passes& passes,
-                    Workspace<typename Passes::Sums::Scalar>* workspace) {
-  using A = typename Passes::Sums::Scalar;
-  if (workspace == nullptr) {
-    constexpr Index most = (std::max)(narrow_stride, max_columns<A> / 2);
-    Work narrower = work;
-    narrower.most_columns = most;
-    return block_wise_on_stack<most>(device, work.threads, Tiling::for_sums(view, narrower), passes);
-  }
+                    Workspace<typename Passes::Sums::Scalar>& workspace) {
   const Tiling tiling = Tiling::for_sums(view, work);
   const Prefetch walk = prefetch_walk(view, work.element_bytes);
   const Index blocks = tiling.blocks.count;
@@ -49,19 +41,29 @@ void run_two_passes(const Device& device, const View& view, const Work& work, bo
         work.threads == 1 && second_pass
             ? prefetch_next_block(view, work.element_bytes, work.tensors, blocks, tiling.tile(0, 0).channels())
             : BlockPrefetches{{walk, walk}, {}};
-    block_wise(device, work.threads, tiling, prefetches, passes, *workspace);
+    block_wise(device, work.threads, tiling, prefetches, passes, workspace);
   } else {
     const Prefetch writes = prefetch_elements(view, work.element_bytes, blocks);
-    tensor_wise(device, work.threads, tiling, {walk, walk}, {writes, writes}, passes, *workspace);
+    tensor_wise(device, work.threads, tiling, {walk, walk}, {writes, writes}, passes, workspace);
   }
+}
+
+/// Without a workspace nothing is allocated, at the cost of threads that share no channel's work.
+template <class Device, class Passes>
+void run_two_passes(const Device& device, const View& view, const Work& work, bool, const Passes& passes,
+                    const NoWorkspace&) {
+  constexpr Index most = (std::max)(narrow_stride, max_columns<typename Passes::Sums::Scalar> / 2);
+  Work narrower = work;
+  narrower.most_columns = most;
+  block_wise_on_stack<most>(device, work.threads, Tiling::for_sums(view, narrower), passes);
 }
 
 /// Primitive 1 over a tensor, with S as the type of short sums: algebra(c, channels, sums, coefficients) sets the
 /// coefficients of the channels from c on, for write(tile, prefetches, coefficients), a pass that follows. `workspace`
-/// may be null, at the cost of threads that share no channel's work.
-template <class S, class T, class Device, class Algebra, class Write>
-void accumulate_moments(const Device& device, const View& view, const T* x, Workspace<accumulator_t<T>>* workspace,
-                        const Algebra& algebra, const Write& write) {
+/// is a Workspace, or NoWorkspace.
+template <class S, class T, class Device, class Memory, class Algebra, class Write>
+void accumulate_moments(const Device& device, const View& view, const T* x, Memory& workspace, const Algebra& algebra,
+                        const Write& write) {
   using A = accumulator_t<T>;
   using Sums = MomentSums<A>;
   const Isa isa = best_isa();
@@ -99,7 +101,7 @@ void normalize(const Device& device, const View& view, const T* x, T* y, const C
 /// Primitive 3 over a tensor, as accumulate_moments, about means that are or are not x's own.
 template <class T, class Device, class Algebra, class Write>
 void accumulate_gradients(const Device& device, const View& view, const T* x, const T* dy,
-                          const accumulator_t<T>* means, bool own_means, Workspace<accumulator_t<T>>* workspace,
+                          const accumulator_t<T>* means, bool own_means, Workspace<accumulator_t<T>>& workspace,
                           const Algebra& algebra, const Write& write) {
   using A = accumulator_t<T>;
   using Sums = GradientSumArrays<A>;

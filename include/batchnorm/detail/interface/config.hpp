@@ -30,18 +30,22 @@
 #define BATCHNORM_GNU 0
 #endif
 
+// BATCHNORM_COLD is for what is rare, and compiled once and small.
 #if defined(__GNUC__) || defined(__clang__)
 #define BATCHNORM_ALWAYS_INLINE inline __attribute__((always_inline))
 #define BATCHNORM_INLINE_LAMBDA __attribute__((always_inline))
 #define BATCHNORM_NOINLINE __attribute__((noinline))
+#define BATCHNORM_COLD __attribute__((noinline, cold))
 #elif BATCHNORM_MSVC
 #define BATCHNORM_ALWAYS_INLINE __forceinline
 #define BATCHNORM_INLINE_LAMBDA
 #define BATCHNORM_NOINLINE __declspec(noinline)
+#define BATCHNORM_COLD __declspec(noinline)
 #else
 #define BATCHNORM_ALWAYS_INLINE inline
 #define BATCHNORM_INLINE_LAMBDA
 #define BATCHNORM_NOINLINE
+#define BATCHNORM_COLD
 #endif
 
 // Before a loop of few, constant steps, which GCC unrolls only when told to. Clang does on its own.

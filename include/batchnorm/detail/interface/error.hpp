@@ -23,7 +23,7 @@ namespace detail {
 // Throws an Error whose message is "batchnorm: " and then the parts one after another; where exceptions are disabled,
 // writes it to stderr and aborts.
 template <class Error, class... Parts>
-[[noreturn]] BATCHNORM_NOINLINE void fail(const Parts&... parts) {
+[[noreturn]] BATCHNORM_COLD void fail(const Parts&... parts) {
   std::ostringstream message;
   message << "batchnorm: ";
   (message << ... << parts);

@@ -95,7 +95,7 @@ struct ApplyGradients {
         },
         element);
     if constexpr (!std::is_same_v<C, A>) {
-      if (!done) by_channel<GradientFormula<typename P::One>>(view, tile, coefficients, x, dy, dx, element);
+      if (!done) by_channel<GradientFormula<typename P::One>>(view, tile, coefficients, x, dy, dx);
     }
   }
 
@@ -161,25 +161,26 @@ struct ApplyGradients {
       any_in_floats = in_floats<T>(coefficients, c, k);
     }
     if (any_in_floats) {
-      by_channel<GradientFloatPairs<typename P::One>>(view, tile, coefficients, x, dy, dx, element);
+      by_channel<GradientFloatPairs<typename P::One>>(view, tile, coefficients, x, dy, dx);
     } else {
       by_coefficients<Bytes>(view, tile, coefficients, x, dy, dx, streams, element);
     }
   }
 
-  // Each channel in floats or, where they have not the range, in double.
-  template <class Formula, class T, class Element>
-  static BATCHNORM_ALWAYS_INLINE void by_channel(const View& view, const Tile& tile,
-                                                 const GradientArrays<double>& coefficients, const T* x, const T* dy,
-                                                 T* dx, const Element& element) {
+  // Each channel in floats or, where they have not the range, in double; compiled once, as Normalize's.
+  template <class Formula, class T>
+  static BATCHNORM_COLD void by_channel(const View& view, const Tile& tile,
+                                            const GradientArrays<double>& coefficients, const T* x, const T* dy,
+                                            T* dx) {
     using One = typename Formula::Packed;
     using Exact = Pack<double, 1, One::fused>;
-    elementwise_by_channel(view, tile, dx, [&](Index c) BATCHNORM_INLINE_LAMBDA {
+    elementwise_by_channel(view, tile, dx, [&](Index c) {
       Formula k{};
       const bool ordinary = in_floats<T>(coefficients, c, k);
       const GradientFormula<Exact> exact = gradient_formula_of<double, Exact>(coefficients, c);
-      return [=](Index i) BATCHNORM_INLINE_LAMBDA {
-        return ordinary ? element(i, k) : One::all(to_float(exact.apply(load<Exact>(x + i), load<Exact>(dy + i)).v[0]));
+      return [=](Index i) {
+        return ordinary ? k.apply(load<One>(x + i), load<One>(dy + i))
+                        : One::all(to_float(exact.apply(load<Exact>(x + i), load<Exact>(dy + i)).v[0]));
       };
     });
   }

@@ -33,23 +33,19 @@ class CoefficientArray {
  public:
   using C = typename P::Scalar;
 
-  /// Sets what is for `count` channels from the c-th on, by rows.
-  template <class V>
-  BATCHNORM_ALWAYS_INLINE void set_channels(Index c, const V& coefficients) {
-    store(values_ + c, coefficients);
-  }
   BATCHNORM_ALWAYS_INLINE const C& of_channel(Index c) const { return values_[c]; }
 
-  /// The same for the columns of these channels, without those of repeated outer steps. Channels come in their order.
+  /// Sets what is for the channels from the c-th on: for a walk by rows, whose `inner` is 0 here, one for each, else
+  /// for their columns, without those of repeated outer steps. Channels come in their order.
   template <class V>
-  BATCHNORM_ALWAYS_INLINE void set_columns(const Columns& columns, Index start, Index c, const V& coefficients) {
-    if (columns.inner == 1) return store(values_ + start + c, coefficients);
+  BATCHNORM_ALWAYS_INLINE void set(Index inner, Index start, Index c, const V& coefficients) {
+    if (inner <= 1) return store(values_ + start + c, coefficients);
     C lanes[V::size];
     store(lanes, coefficients);
     for (Index l = 0; l < V::size; ++l) {
-      C* const first = values_ + start + (c + l) * columns.inner;
+      C* const first = values_ + start + (c + l) * inner;
       // Whole packs: what is beyond the channel is overwritten by the next one's.
-      for (Index i = 0; i < columns.inner; i += P::size) store(first + i, P::all(lanes[l]));
+      for (Index i = 0; i < inner; i += P::size) store(first + i, P::all(lanes[l]));
     }
   }
 
@@ -81,17 +77,14 @@ class CoefficientArray<PackPair<P>, Most> {
  public:
   using C = typename P::Scalar;
 
-  template <class V>
-  BATCHNORM_ALWAYS_INLINE void set_channels(Index c, const V& coefficients) {
-    store(values_ + c, coefficients);
-  }
   BATCHNORM_ALWAYS_INLINE const C& of_channel(Index c) const { return values_[c]; }
 
   template <class V>
-  BATCHNORM_ALWAYS_INLINE void set_columns(const Columns& columns, Index start, Index c, const V& coefficients) {
+  BATCHNORM_ALWAYS_INLINE void set(Index inner, Index start, Index c, const V& coefficients) {
     static_assert(V::size == 1 && 2 * P::size >= least_row, "one channel at a time; a pack holds half of its columns");
-    const Index first = start + c * columns.inner;
-    if (columns.inner == 1) return store(place_of(first), coefficients);
+    if (inner == 0) return store(values_ + c, coefficients);
+    const Index first = start + c * inner;
+    if (inner == 1) return store(place_of(first), coefficients);
     store(place_of(first), P::all(coefficients.v[0]));
     store(place_of(first + 1), P::all(coefficients.v[0]));
   }
@@ -259,22 +252,20 @@ template <template <class> class Formula, class P, Index Most, class T, class Ro
 BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile, T* y, bool streamed,
                                               const Round& round, const F& f, std::index_sequence<K...>) {
   CoefficientArray<P, Most> arrays[sizeof...(K)];
-  if (by_columns(view)) {
-    const Columns columns(view, tile);
+  const Columns columns(view, tile);
+  const bool in_columns = by_columns(view);
+  const Index inner = in_columns ? view.inner : 0, start = in_columns ? misalignment<P>(y + columns.begin) : 0;
+  const bool applies =
+      round([&](Index c, const auto&... k) BATCHNORM_INLINE_LAMBDA { (arrays[K].set(inner, start, c, k), ...); });
+  if (!applies) return false;
+  if (in_columns) {
     const Segments segments(columns, P::size, Most);
-    const Index start = misalignment<P>(y + segments.begin);
-    const bool applies = round([&](Index c, const auto&... k)
-                                   BATCHNORM_INLINE_LAMBDA { (arrays[K].set_columns(columns, start, c, k), ...); });
-    if (!applies) return false;
     (arrays[K].repeat_columns(columns, segments, start), ...);
     write_columns<P>(segments, y, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
       return f(i, Formula<Q>{arrays[K].template at<Q>(start + j)...});
     });
   } else {
-    const bool applies =
-        round([&](Index c, const auto&... k) BATCHNORM_INLINE_LAMBDA { (arrays[K].set_channels(c, k), ...); });
-    if (!applies) return false;
     const auto by_rows = [&](auto type) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
       write_rows<Q>(
@@ -312,7 +303,7 @@ BATCHNORM_ALWAYS_INLINE bool elementwise(const View& view, const Tile& tile, T* 
 /// The same element by element, for tiles with channels to which the formula does not apply: f(c) gives the function
 /// that gives the element at i of the tile's c-th channel.
 template <class T, class F>
-BATCHNORM_ALWAYS_INLINE void elementwise_by_channel(const View& view, const Tile& tile, T* y, const F& f) {
+void elementwise_by_channel(const View& view, const Tile& tile, T* y, const F& f) {
   for (Index c = 0; c < tile.channels(); ++c) {
     const auto value = f(c);
     for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {

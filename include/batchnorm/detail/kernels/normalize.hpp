@@ -86,7 +86,7 @@ struct Normalize {
         },
         element);
     if constexpr (!std::is_same_v<C, A>) {
-      if (!done) by_channel<Normalization<typename P::One>>(view, tile, coefficients, x, y, element);
+      if (!done) by_channel<Normalization<typename P::One>>(view, tile, coefficients, x, y);
     }
   }
 
@@ -131,22 +131,22 @@ struct Normalize {
           return true;
         },
         element);
-    if (!done) by_channel<FloatPairs<typename P::One>>(view, tile, coefficients, x, y, element);
+    if (!done) by_channel<FloatPairs<typename P::One>>(view, tile, coefficients, x, y);
   }
 
-  // Each channel in floats or, where they have not the range, in double.
-  template <class Formula, class T, class Element>
-  static BATCHNORM_ALWAYS_INLINE void by_channel(const View& view, const Tile& tile,
-                                                 const NormalizeArrays<double>& coefficients, const T* x, T* y,
-                                                 const Element& element) {
+  // Each channel in floats or, where they have not the range, in double. What is rare is compiled once, not for each
+  // instruction set: only whether it has fused operations counts.
+  template <class Formula, class T>
+  static BATCHNORM_COLD void by_channel(const View& view, const Tile& tile,
+                                            const NormalizeArrays<double>& coefficients, const T* x, T* y) {
     using One = typename Formula::Packed;
     using Exact = Pack<double, 1, One::fused>;
-    elementwise_by_channel(view, tile, y, [&](Index c) BATCHNORM_INLINE_LAMBDA {
+    elementwise_by_channel(view, tile, y, [&](Index c) {
       Formula k{};
       const bool ordinary = in_floats<T>(coefficients, c, k);
       const Normalization<Exact> exact = normalization_of<double, Exact>(coefficients, c);
-      return [=](Index i) BATCHNORM_INLINE_LAMBDA {
-        return ordinary ? element(i, k) : One::all(to_float(exact.apply(load<Exact>(x + i)).v[0]));
+      return [=](Index i) {
+        return ordinary ? k.apply(load<One>(x + i)) : One::all(to_float(exact.apply(load<Exact>(x + i)).v[0]));
       };
     });
   }

@@ -55,6 +55,9 @@ struct NoPass {
 template <class A>
 using Workspace = std::vector<A>;
 
+/// In place of one for a caller who may not allocate.
+struct NoWorkspace {};
+
 /// Sums and coefficients of the channels of one block; `more` has room for the sums over one slice.
 template <class Passes>
 struct BlockArrays {
