@@ -147,8 +147,8 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
   detail::check_same_shape("dy", gradient, input);
   detail::check_per_channel("mean", mean, view.channels);
   detail::check_per_channel("mean_residual", mean_residual, view.channels);
-  GradientSums<A> result{Eigen::Tensor<A, 1>(view.channels), Eigen::Tensor<A, 1>(view.channels)};
-  for (Eigen::Index c = 0; c < view.channels; ++c) result.dy(c) = result.dy_centered(c) = A(0);
+  GradientSums<A> result{Eigen::Tensor<A, 1>(mean.size()), Eigen::Tensor<A, 1>(mean.size())};
+  for (Eigen::Index c = 0; c < mean.size(); ++c) result.dy(c) = result.dy_centered(c) = A(0);
   if (view.size() == 0) return result;
   detail::Workspace<A> workspace;
   const T *const x_data = input.data(), *const dy_data = gradient.data();
@@ -157,11 +157,11 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
       [&](detail::Index first, detail::Index channels, const detail::GradientSumArrays<A>& sums,
           const detail::GradientArrays<A>&) {
         using One = typename detail::AlgebraPack<A>::One;
-        for (Eigen::Index c = 0; c < channels; ++c) {
+        for (detail::Index c = 0; c < channels; ++c) {
           const auto totals =
               detail::gradients_of<One>(sums, mean_residual.data() + first, c, view.values_per_channel(), false);
-          result.dy(first + c) = totals.dy.v[0];
-          result.dy_centered(first + c) = totals.dy_centered.v[0];
+          result.dy.data()[first + c] = totals.dy.v[0];
+          result.dy_centered.data()[first + c] = totals.dy_centered.v[0];
         }
       },
       detail::NoPass());

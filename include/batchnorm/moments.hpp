@@ -66,8 +66,8 @@ class BasicMoments {
 
   /// The number of channels.
   Index channels() const { return mean_.size(); }
-  /// The number of values per channel.
-  Index count() const { return count_; }
+  /// The number of values per channel, in 64 bits.
+  detail::Index count() const { return count_; }
   /// The mean, [channels]; 0 of no values.
   const Vector& mean() const { return mean_; }
   /// What the mean's last digit leaves, [channels]: the sum of mean and mean_residual has twice an A's digits.
@@ -120,7 +120,7 @@ class BasicMoments {
     const auto& input = detail::evaluated(device, x);
     const auto shape = detail::shape_of(input);
     const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
-    const Index found = shape[static_cast<std::size_t>(axis)];
+    const detail::Index found = shape[static_cast<std::size_t>(axis)];
     detail::require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found,
                     " in shape ", detail::shape_text(shape));
     const detail::View view = detail::make_view(shape, detail::layout_of<X>, axis);
@@ -133,13 +133,14 @@ class BasicMoments {
     // For pooled statistics every digit counts: all sums are of A.
     detail::accumulate_moments<A>(
         device, view, data, &workspace,
-        [&](Index first, Index channels, const detail::MomentSums<A>& sums, const detail::NormalizeArrays<A>&) {
+        [&](detail::Index first, detail::Index count, const detail::MomentSums<A>& sums,
+            const detail::NormalizeArrays<A>&) {
           using One = typename detail::AlgebraPack<A>::One;
           const One inverse_count = One::all(A(1) / detail::number<A>(added.count_));
-          for (Index c = 0; c < channels; ++c) {
+          for (detail::Index c = 0; c < count; ++c) {
             const auto moments = detail::moments_of(One::all(sums.pivot()[c]), One::all(sums.sum()[c]),
                                                     One::all(sums.squares()[c]), inverse_count);
-            added.set(first + c, {moments.mean.v[0], moments.mean_residual.v[0], moments.M2.v[0]});
+            added.set(static_cast<Index>(first + c), {moments.mean.v[0], moments.mean_residual.v[0], moments.M2.v[0]});
           }
         },
         detail::NoPass());
@@ -154,7 +155,7 @@ class BasicMoments {
   }
 
   Vector mean_{}, mean_residual_{}, M2_{};
-  Index count_ = 0;
+  detail::Index count_ = 0;
 };
 
 /// Moments of tensors of float, double, Eigen::half and Eigen::bfloat16.

@@ -64,7 +64,7 @@ class SavedStatistics {
   /// Whether these were running statistics, through which no gradient flows.
   bool constant() const { return kind_ == detail::StatisticsKind::running; }
   /// The shape of the forward's input.
-  const std::array<Eigen::Index, static_cast<std::size_t>(Dims)>& shape() const { return shape_; }
+  const std::array<detail::Index, static_cast<std::size_t>(Dims)>& shape() const { return shape_; }
 
  private:
   template <class T, int D>
@@ -101,7 +101,7 @@ class SavedStatistics {
   }
 
   Vector mean_{}, mean_residual_{}, inv_std_{};
-  std::array<Eigen::Index, static_cast<std::size_t>(Dims)> shape_{};
+  std::array<detail::Index, static_cast<std::size_t>(Dims)> shape_{};
   detail::StatisticsKind kind_ = detail::StatisticsKind::batch;
   detail::MovableFlag has_forward_ = false;
   // For BatchNorm::check_backward: the sums over the forward's x, of each kind one per channel, and the layout of x,

@@ -102,8 +102,8 @@ struct Layer {
   explicit Layer(const BatchNormOptions& given) : options(given), axis(normalized_axis(given.channel_axis(), Dims)) {
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
             "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
-    const Index scaled = given.scale() ? channels() : 0, shifted = given.shift() ? channels() : 0;
-    const Index tracked = given.track_running_stats() ? channels() : 0;
+    const Eigen::Index scaled = given.scale() ? channels() : 0, shifted = given.shift() ? channels() : 0;
+    const Eigen::Index tracked = given.track_running_stats() ? channels() : 0;
     for (Vector* vector : {&weight, &weight_grad, &scratch.weight_grad}) vector->resize(scaled);
     for (Vector* vector : {&bias, &bias_grad, &scratch.bias_grad}) vector->resize(shifted);
     for (Vector* vector : {&running_mean, &running_var, &scratch.running_mean, &scratch.running_var}) {
@@ -122,7 +122,7 @@ struct Layer {
   Layer& operator=(Layer&&) noexcept = default;
   ~Layer() = default;
 
-  Index channels() const { return options.num_features(); }
+  Eigen::Index channels() const { return options.num_features(); }
 
   // --- Passes. `layout` is that of all tensors of a call.
 
@@ -246,8 +246,8 @@ struct Layer {
             apply_gradients(view, tile, prefetches, coefficients, x.data, dy.data, dx.data);
           }
         });
-    for (Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
-    for (Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));
+    for (Eigen::Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
+    for (Eigen::Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));
     exchange(weight_grad, scratch.weight_grad);
     exchange(bias_grad, scratch.bias_grad);
   }
@@ -274,7 +274,7 @@ struct Layer {
   // Element by element: the user may keep pointers to the layer's own.
   static void exchange(Vector& a, Vector& b) {
     using std::swap;
-    for (Index c = 0; c < a.size(); ++c) swap(a(c), b(c));
+    for (Eigen::Index c = 0; c < a.size(); ++c) swap(a(c), b(c));
   }
 
   static Param sum(const Param& a, const A& b) { return static_cast<Param>(A(a) + b); }

@@ -35,7 +35,7 @@ void run_two_passes(const Device& device, const View& view, const Work& work, bo
                     Workspace<typename Passes::Sums::Scalar>* workspace) {
   using A = typename Passes::Sums::Scalar;
   if (workspace == nullptr) {
-    constexpr Index most = (std::max)(narrow_step, max_columns<A> / 2);
+    constexpr Index most = (std::max)(narrow_stride, max_columns<A> / 2);
     Work narrower = work;
     narrower.most_columns = most;
     return block_wise_on_stack<most>(device, work.threads, Tiling::for_sums(view, narrower), passes);

@@ -21,8 +21,8 @@ BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 // The name of the namespace tells std::ptrdiff_t from other types by their first word.
-static_assert(sizeof(BATCHNORM_TEXT(BATCHNORM_ABI_INDEX)) != sizeof("_std") ||
-                  std::is_same_v<Eigen::Index, std::ptrdiff_t>,
+constexpr bool begins_with_std(const char* word) { return word[0] == '_' && word[1] == 's' && word[2] == 't'; }
+static_assert(!begins_with_std(BATCHNORM_TEXT(BATCHNORM_ABI_INDEX)) || std::is_same_v<Eigen::Index, std::ptrdiff_t>,
               "batchnorm: write EIGEN_DEFAULT_DENSE_INDEX_TYPE without std::, as in int32_t");
 
 // Eigen declares ThreadPoolDevice always and defines it only under EIGEN_USE_THREADS, which is the user's to define.

@@ -15,7 +15,8 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-using Index = Eigen::Index;
+/// Sizes and offsets in our own arithmetic: 64 bits, also where Eigen is told to index by fewer.
+using Index = std::conditional_t<(sizeof(Eigen::Index) >= sizeof(std::int64_t)), Eigen::Index, std::int64_t>;
 
 template <class X>
 using plain = std::remove_cv_t<std::remove_reference_t<X>>;

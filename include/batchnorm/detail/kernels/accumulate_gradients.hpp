@@ -72,9 +72,9 @@ struct AccumulateGradients {
       };
       // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first.
       const bool whole = n == view.inner;
-      const Index run = whole ? channels * n : n, stride = whole ? view.outer_stride() : view.inner;
-      const Lookahead x_lookahead = Lookahead::along(prefetches.x, run, stride);
-      const Lookahead dy_lookahead = Lookahead::along(prefetches.dy, run, stride);
+      const Index length = whole ? channels * n : n, stride = whole ? view.outer_stride() : view.inner;
+      const Lookahead x_lookahead = Lookahead::along(prefetches.x, length, stride);
+      const Lookahead dy_lookahead = Lookahead::along(prefetches.dy, length, stride);
       const Index rows_at_once = std::max<Index>(1, longest / n);
       for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
         const bool last = o + 1 == tile.outer_end || (o + 1 - tile.outer_begin) % rows_at_once == 0;

@@ -24,8 +24,8 @@ struct Columns {
   Columns(const View& view, const Tile& tile) : channels(tile.channels()), inner(view.inner) {
     const Index outer = tile.outer_end - tile.outer_begin, outer_stride = view.outer_stride();
     begin = view.offset(tile.outer_begin, tile.channel_begin, 0);
-    const bool narrow = outer_stride < narrow_step && outer > 1;  // spares small tensors the divisions
-    repeat = narrow ? std::max<Index>(1, (std::min)(outer, narrow_step / outer_stride)) : 1;
+    const bool narrow = outer_stride < narrow_stride && outer > 1;  // spares small tensors the divisions
+    repeat = narrow ? std::max<Index>(1, (std::min)(outer, narrow_stride / outer_stride)) : 1;
     width = repeat * channels * inner;
     stride = repeat * outer_stride;
     rows = narrow ? outer / repeat : outer;

@@ -74,20 +74,20 @@ inline BlockPrefetches prefetch_next_block(const View& view, Index element_bytes
 }
 
 /// A kernel's place in its walk, as addresses: what is to be fetched lies `distance` elements on, unless that is 0; and
-/// beyond the next `left` elements, where a run of memory ends, `jump` more.
+/// beyond the next `left` elements, where a stretch of memory ends, `jump` more.
 ///
-///     | run of `left` elements |  ... jump ...  | next run |
+///     | a stretch of `left` elements |  ... jump ...  | the next
 ///       x ------- distance ----->               ^ fetched
 struct Lookahead {
   Index distance, left, jump;
 
-  /// For a walk along runs of `run` elements that begin `stride` apart. Runs shorter than the distance are fetched
-  /// whole runs ahead.
-  static Lookahead along(const Prefetch& prefetch, Index run, Index stride) {
+  /// For a walk along stretches of `length` elements that begin `stride` apart. What is shorter than the distance is
+  /// fetched by whole stretches.
+  static Lookahead along(const Prefetch& prefetch, Index length, Index stride) {
     const Index distance = prefetch.distance;
-    if (prefetch.what != Prefetch::What::walk || distance == 0) return {distance, run, 0};
-    if (distance < run) return {distance, run, stride - run};
-    return {ceil_div(distance, run) * stride, run, 0};
+    if (prefetch.what != Prefetch::What::walk || distance == 0) return {distance, length, 0};
+    if (distance < length) return {distance, length, stride - length};
+    return {ceil_div(distance, length) * stride, length, 0};
   }
 
   template <class T>

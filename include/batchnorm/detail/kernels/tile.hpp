@@ -46,13 +46,13 @@ inline constexpr Index least_row = 16;
 inline bool by_columns(const View& view) { return view.inner < least_row; }
 
 /// An outer step narrower than this is not cut into blocks, and walked by columns together with its neighbours.
-inline constexpr Index narrow_step = 64;
+inline constexpr Index narrow_stride = 64;
 
 /// The most channels in a tile, and the most columns of one that is walked by columns. What a kernel keeps of them, in
 /// arrays on its stack, stays in the first-level cache, and a call with all its arrays below 64 KiB: a thread may have
 /// 128.
 template <class A>
-inline constexpr Index max_columns = std::clamp<Index>(8192 / static_cast<Index>(sizeof(A)), narrow_step, 1024);
+inline constexpr Index max_columns = std::clamp<Index>(8192 / static_cast<Index>(sizeof(A)), narrow_stride, 1024);
 
 inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 

@@ -36,7 +36,7 @@ struct Blocks {
     Blocks result;
     // Blocks of columns begin at cache lines where channels allow it.
     if (view.inner == 1) result.unit = ceil_div(64, bytes);
-    const bool narrow = view.outer_stride() < narrow_step;
+    const bool narrow = view.outer_stride() < narrow_stride;
     if (!narrow)
       result.count = ceil_div(ceil_div(view.channels, result.unit), std::max<Index>(1, channels / result.unit));
     return result;
