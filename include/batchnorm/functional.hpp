@@ -89,7 +89,8 @@ template <class Device, class X>
 BasicMoments<AccumulatorOf<X>> accumulate_moments(const Device& device, const X& x, int channel_axis) {
   const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
   const auto& input = detail::evaluated(device, x);
-  BasicMoments<AccumulatorOf<X>> moments(detail::shape_of(input)[static_cast<std::size_t>(axis)]);
+  const detail::Index channels = detail::shape_of(input)[static_cast<std::size_t>(axis)];
+  BasicMoments<AccumulatorOf<X>> moments(static_cast<Eigen::Index>(channels));
   moments.add(device, input, axis);
   return moments;
 }

@@ -1,7 +1,7 @@
 // The kernels for float, double, Eigen::half and Eigen::bfloat16, compiled once for a program of many units.
 //
 // Include this in one unit of a program, all of whose units are compiled with BATCHNORM_EXTERN_KERNELS defined and with
-// the same version of the library and flags for instruction sets, exceptions and fast math: it compiles the kernels,
+// the same version of the library and flags for instruction sets, arithmetic and exceptions: it compiles the kernels,
 // and the others leave them to it, which spares each most of what a layer costs to compile. Without such a unit the
 // program does not link; a shared library that hides its symbols needs one of its own. Without the macro nothing is
 // needed: each unit compiles what it uses.

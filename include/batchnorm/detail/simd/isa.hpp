@@ -10,10 +10,6 @@
 #include "batchnorm/detail/interface/error.hpp"
 #include "batchnorm/detail/simd/pack.hpp"
 
-#if BATCHNORM_X86_DISPATCH
-#include <cpuid.h>
-#endif
-
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
@@ -30,13 +26,20 @@ inline constexpr bool stack_holds_wide_vectors = false;
 inline constexpr bool stack_holds_wide_vectors = true;
 #endif
 
+#if BATCHNORM_X86_DISPATCH
+// Asked of the processor itself: Clang 14 has no name for f16c, and its cpuid.h does not assemble under -masm=intel.
+inline bool has_f16c() {
+  unsigned eax = 1, ebx, ecx = 0, edx;
+  asm("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+  return (ecx >> 29 & 1) != 0;
+}
+#endif
+
 /// The best instruction set that this processor has and this compiler may be trusted with.
 inline Isa supported_isa() {
 #if BATCHNORM_X86_DISPATCH
   if (!stack_holds_wide_vectors) return Isa::baseline;
-  unsigned eax, ebx, ecx = 0, edx;  // Clang 14 cannot ask for f16c by name
-  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
-  if (!f16c) return Isa::baseline;
+  if (!has_f16c()) return Isa::baseline;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     return Isa::avx512;
