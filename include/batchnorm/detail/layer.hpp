@@ -178,13 +178,12 @@ struct Layer {
                          });
     } else {
       normalize(device, view, x.data, y.data, [&](const Tile& tile, const auto& f) {
-        A memory[NormalizeArrays<A>::count * max_columns<A>];
-        const auto coefficients = quantities_in<NormalizeArrays<A>>(memory, max_columns<A>);
-        // In their place, before they are computed: mean, mean_residual and, where the scale will be, inv_std.
-        const auto statistics = quantities_in<ChannelStatistics<A>>(memory, max_columns<A>);
+        constexpr Index most = max_columns<A>;
+        A memory[3 * most];
+        const NormalizeArrays<A> coefficients{{{memory, nullptr, memory + most, memory + 2 * most}}};
         const Index c = tile.channel_begin, count = tile.channels();
-        set_running_statistics(count, running_mean.data() + c, running_var.data() + c, options.epsilon(), statistics);
-        set_normalize_coefficients(count, statistics, affine(c), coefficients);
+        set_running_coefficients(count, running_mean.data() + c, running_var.data() + c, options.epsilon(), affine(c),
+                                 coefficients);
         f(coefficients);
       });
     }

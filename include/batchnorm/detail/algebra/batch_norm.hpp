@@ -78,6 +78,18 @@ void set_running_statistics(Index channels, const Param* mean, const Param* vari
   });
 }
 
+/// The coefficients of y by running statistics, which have no residual.
+template <class A, class Param>
+void set_running_coefficients(Index channels, const Param* mean, const Param* variance, double epsilon,
+                              const Affine<Param>& affine, const NormalizeArrays<A>& result) {
+  for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
+    using V = typename decltype(type)::Pack;
+    store(result.mean() + c, load<V>(mean + c));
+    store(result.scale() + c, load_or<V>(affine.weight, c, 1) * inverse_std(load<V>(variance + c), epsilon));
+    store(result.shift() + c, load_or<V>(affine.bias, c, 0));
+  });
+}
+
 /// y = x-hat * weight + bias.
 template <class A, class Param>
 void set_normalize_coefficients(Index channels, const ChannelStatistics<A>& s, const Affine<Param>& affine,

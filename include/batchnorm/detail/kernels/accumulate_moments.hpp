@@ -179,7 +179,7 @@ struct AccumulateMoments {
   // Of one channel. The new pivot is an A: of a constant channel exactly its value, however small.
   template <class T, class A>
   static BATCHNORM_COLD void sum_rows_again(const View& view, const Tile& tile, const T* x,
-                                                const MomentSums<A>& result) {
+                                            const MomentSums<A>& result) {
     if constexpr (std::is_same_v<S, A>) {
       *result.pivot() = *result.pivot() + *result.sum() / number<A>(tile.values_per_channel());
     } else {
@@ -192,8 +192,8 @@ struct AccumulateMoments {
 
   // Of those channels of a tile that are not sound, a pack of columns at a time.
   template <class T, class A>
-  static BATCHNORM_COLD void sum_columns_again(const View& view, const Tile& tile, const Columns& columns,
-                                                   const T* x, const MomentSums<A>& result) {
+  static BATCHNORM_COLD void sum_columns_again(const View& view, const Tile& tile, const Columns& columns, const T* x,
+                                               const MomentSums<A>& result) {
     using P = PackAgain<T, A>;
     const A n = number<A>(tile.values_per_channel());
     bool again[max_columns<A>], any[max_columns<A>];  // of a channel; of the pack that begins with a column

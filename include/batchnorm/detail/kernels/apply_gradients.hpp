@@ -169,9 +169,8 @@ struct ApplyGradients {
 
   // Each channel in floats or, where they have not the range, in double; compiled once, as Normalize's.
   template <class Formula, class T>
-  static BATCHNORM_COLD void by_channel(const View& view, const Tile& tile,
-                                            const GradientArrays<double>& coefficients, const T* x, const T* dy,
-                                            T* dx) {
+  static BATCHNORM_COLD void by_channel(const View& view, const Tile& tile, const GradientArrays<double>& coefficients,
+                                        const T* x, const T* dy, T* dx) {
     using One = typename Formula::Packed;
     using Exact = Pack<double, 1, One::fused>;
     elementwise_by_channel(view, tile, dx, [&](Index c) {

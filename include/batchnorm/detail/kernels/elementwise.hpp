@@ -35,25 +35,27 @@ class CoefficientArray {
 
   BATCHNORM_ALWAYS_INLINE const C& of_channel(Index c) const { return values_[c]; }
 
-  /// Sets what is for the channels from the c-th on: for a walk by rows, whose `inner` is 0 here, one for each, else
-  /// for their columns, without those of repeated outer steps. Channels come in their order.
+  /// Sets what is for the channels from the c-th on.
   template <class V>
-  BATCHNORM_ALWAYS_INLINE void set(Index inner, Index start, Index c, const V& coefficients) {
-    if (inner <= 1) return store(values_ + start + c, coefficients);
-    C lanes[V::size];
-    store(lanes, coefficients);
-    for (Index l = 0; l < V::size; ++l) {
-      C* const first = values_ + start + (c + l) * inner;
-      // Whole packs: what is beyond the channel is overwritten by the next one's.
-      for (Index i = 0; i < inner; i += P::size) store(first + i, P::all(lanes[l]));
-    }
+  BATCHNORM_ALWAYS_INLINE void set(Index start, Index c, const V& coefficients) {
+    store(values_ + start + c, coefficients);
   }
 
-  /// Repeats the columns of one outer step until a period is full, and as many more as a pack can go past its end.
-  BATCHNORM_ALWAYS_INLINE void repeat_columns(const Columns& columns, const Segments& segments, Index start) {
-    const Index end = segments.period + (segments.wraps() ? P::size - 1 : 0);
-    for (Index done = columns.channels * columns.inner; done < end; done *= 2) {
-      std::copy_n(values_ + start, (std::min)(done, end - done), values_ + start + done);
+  /// Makes columns of channels: those of one outer step, repeated until a period is full, and as many more as a pack
+  /// can go past its end.
+  BATCHNORM_ALWAYS_INLINE void spread(const Columns& columns, const Segments& segments, Index start) {
+    C* const first = values_ + start;
+    const Index inner = columns.inner, end = segments.period + (segments.wraps() ? P::size - 1 : 0);
+    if (inner > 1) {
+      C of_channels[Most / 2];
+      std::copy_n(first, columns.channels, of_channels);
+      for (Index c = 0; c < columns.channels; ++c) {
+        // Whole packs: what is beyond the channel is overwritten by the next one's.
+        for (Index i = 0; i < inner; i += P::size) store(first + c * inner + i, P::all(of_channels[c]));
+      }
+    }
+    for (Index done = columns.channels * inner; done < end; done *= 2) {
+      std::copy_n(first, (std::min)(done, end - done), first + done);
     }
   }
 
@@ -80,18 +82,30 @@ class CoefficientArray<PackPair<P>, Most> {
   BATCHNORM_ALWAYS_INLINE const C& of_channel(Index c) const { return values_[c]; }
 
   template <class V>
-  BATCHNORM_ALWAYS_INLINE void set(Index inner, Index start, Index c, const V& coefficients) {
-    static_assert(V::size == 1 && 2 * P::size >= least_row, "one channel at a time; a pack holds half of its columns");
-    if (inner == 0) return store(values_ + c, coefficients);
-    const Index first = start + c * inner;
-    if (inner == 1) return store(place_of(first), coefficients);
-    store(place_of(first), P::all(coefficients.v[0]));
-    store(place_of(first + 1), P::all(coefficients.v[0]));
+  BATCHNORM_ALWAYS_INLINE void set(Index, Index c, const V& coefficients) {
+    store(values_ + c, coefficients);
   }
 
-  BATCHNORM_ALWAYS_INLINE void repeat_columns(const Columns& columns, const Segments& segments, Index start) {
+  BATCHNORM_ALWAYS_INLINE void spread(const Columns& columns, const Segments& segments, Index start) {
+    static_assert(2 * P::size >= least_row, "a pack must hold half of a channel's columns");
+    C of_channels[Most];
+    std::copy_n(values_, columns.channels, of_channels);
+    const Index inner = columns.inner, once = columns.channels * inner;
+    if (inner == 1) {
+      C *const first = place_of(start), *const second = place_of(start + 1);
+      const Index pairs = once / 2;
+      for (Index k = 0; k < pairs; ++k) {
+        first[k] = of_channels[2 * k];
+        second[k] = of_channels[2 * k + 1];
+      }
+      if (once % 2 != 0) first[pairs] = of_channels[once - 1];
+    } else {
+      for (Index c = 0; c < columns.channels; ++c) {
+        store(place_of(start + c * inner), P::all(of_channels[c]));
+        store(place_of(start + c * inner + 1), P::all(of_channels[c]));
+      }
+    }
     const Index end = start + segments.period + (segments.wraps() ? 2 * P::size - 1 : 0);
-    const Index once = columns.channels * columns.inner;
     for (Index place = start + once; place < end; ++place) *place_of(place) = *place_of(place - once);
   }
 
@@ -254,13 +268,13 @@ BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile
   CoefficientArray<P, Most> arrays[sizeof...(K)];
   const Columns columns(view, tile);
   const bool in_columns = by_columns(view);
-  const Index inner = in_columns ? view.inner : 0, start = in_columns ? misalignment<P>(y + columns.begin) : 0;
+  const Index start = in_columns ? misalignment<P>(y + columns.begin) : 0;
   const bool applies =
-      round([&](Index c, const auto&... k) BATCHNORM_INLINE_LAMBDA { (arrays[K].set(inner, start, c, k), ...); });
+      round([&](Index c, const auto&... k) BATCHNORM_INLINE_LAMBDA { (arrays[K].set(start, c, k), ...); });
   if (!applies) return false;
   if (in_columns) {
     const Segments segments(columns, P::size, Most);
-    (arrays[K].repeat_columns(columns, segments, start), ...);
+    for (auto& array : arrays) array.spread(columns, segments, start);
     write_columns<P>(segments, y, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
       return f(i, Formula<Q>{arrays[K].template at<Q>(start + j)...});

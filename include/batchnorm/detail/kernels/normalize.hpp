@@ -33,7 +33,8 @@ struct Normalization {
 template <class C, class V, class A>
 BATCHNORM_ALWAYS_INLINE Normalization<V> normalization_of(const NormalizeArrays<A>& exact, Index c) {
   const V mean = load<V>(exact.mean() + c), scale = load<V>(exact.scale() + c), rounded = rounded_to<C>(mean);
-  const V rest = (mean - rounded) + load<V>(exact.mean_residual() + c);
+  V rest = mean - rounded;
+  if (exact.mean_residual() != nullptr) rest = rest + load<V>(exact.mean_residual() + c);
   return {rounded, scale, sub_mul(load<V>(exact.shift() + c), rest, scale)};
 }
 
@@ -113,7 +114,8 @@ struct Normalize {
   // The same in pairs of floats: see float_pairs.hpp.
   template <class T, class One>
   static BATCHNORM_ALWAYS_INLINE bool in_floats(const NormalizeArrays<double>& k, Index c, FloatPairs<One>& result) {
-    return set_float_pairs<T>(k.mean()[c], k.mean_residual()[c], k.scale()[c], k.shift()[c], result);
+    const double mean_residual = k.mean_residual() == nullptr ? 0 : k.mean_residual()[c];
+    return set_float_pairs<T>(k.mean()[c], mean_residual, k.scale()[c], k.shift()[c], result);
   }
 
   template <class P, class T, class Element>
@@ -137,8 +139,8 @@ struct Normalize {
   // Each channel in floats or, where they have not the range, in double. What is rare is compiled once, not for each
   // instruction set: only whether it has fused operations counts.
   template <class Formula, class T>
-  static BATCHNORM_COLD void by_channel(const View& view, const Tile& tile,
-                                            const NormalizeArrays<double>& coefficients, const T* x, T* y) {
+  static BATCHNORM_COLD void by_channel(const View& view, const Tile& tile, const NormalizeArrays<double>& coefficients,
+                                        const T* x, T* y) {
     using One = typename Formula::Packed;
     using Exact = Pack<double, 1, One::fused>;
     elementwise_by_channel(view, tile, y, [&](Index c) {

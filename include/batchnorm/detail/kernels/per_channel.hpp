@@ -43,7 +43,7 @@ struct MomentSums : PerChannel<A, 3> {
   A* squares() const { return this->arrays[2]; }
 };
 
-/// Primitive 2's coefficients: y = (x - mean - mean_residual) * scale + shift.
+/// Primitive 2's coefficients: y = (x - mean - mean_residual) * scale + shift. Without residuals mean_residual is null.
 template <class A>
 struct NormalizeArrays : PerChannel<A, 4> {
   A* mean() const { return this->arrays[0]; }
