@@ -1,0 +1,305 @@
+// The loop of the two primitives that take sums: terms of every element about a pivot of its channel, added up a few at
+// a time in a type that may be narrower than the accumulator.
+
+#ifndef BATCHNORM_DETAIL_KERNELS_SHORT_SUMS_HPP
+#define BATCHNORM_DETAIL_KERNELS_SHORT_SUMS_HPP
+
+#include <algorithm>
+
+#include "batchnorm/detail/kernels/columns.hpp"
+#include "batchnorm/detail/kernels/per_channel.hpp"
+#include "batchnorm/detail/simd/isa.hpp"
+
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+/// Terms says what is summed:
+///
+///     tensors, sums         how many tensors are read, and how many sums are taken of them
+///     Pivots<P>             the pivots of a pack of elements, one for each tensor: Pivots<P>::of(f), of f(t) for
+///     tensor t Centered<P>           what is left of the elements: Centered<P>::of(f, pivots), of the packs f(t);
+///                           clear_first(n) makes the first n add nothing
+///     Sums<P>               sums: zero(), add(centered), a + b, and for_each(f), which calls f(k, sum) for each
+///     column_rows           rows that are walked side by side by columns, before their lines leave the cache
+///
+/// S is the type of short sums. The rounding errors of so few additions in it as here are below those of S's own data;
+/// then the sums are added to accumulators.
+template <class S, class Terms>
+struct ShortSums {
+  static constexpr int tensors = Terms::tensors, sums = Terms::sums;
+  template <class P>
+  using Sums = typename Terms::template Sums<P>;
+  template <class P>
+  using Pivots = typename Terms::template Pivots<P>;
+  template <class P>
+  using Centered = typename Terms::template Centered<P>;
+
+  /// Sets the mean of four of a channel's values, spread over all of it, in S: the same for all of its tiles.
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void set_pivots(const View& view, const Tile& tile, const T* x, A* pivots) {
+    const T* samples[4];
+    for (Index i = 0; i < 4; ++i) {
+      const Index outer = (2 * i + 1) * view.outer / 8, inner = (2 * (i ^ 2) + 1) * view.inner / 8;
+      samples[i] = x + view.offset(outer, tile.channel_begin, inner);
+    }
+    const auto set = [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+      using Q = typename decltype(type)::Pack;
+      const Q quarter = Q::all(typename Q::Scalar(0.25));  // of each, so that no sum overflows
+      const auto sample = [&](int i) BATCHNORM_INLINE_LAMBDA { return load<Q>(samples[i] + c * view.inner); };
+      const Q first = mul_add(sample(1), quarter, sample(0) * quarter);
+      const Q second = mul_add(sample(3), quarter, sample(2) * quarter);
+      for_each_accumulator<A>(first + second,
+                              [&](int i, const auto& q) BATCHNORM_INLINE_LAMBDA { store(pivots + c + i, q); });
+    };
+    if (view.inner == 1) {
+      for_each_pack<P>(tile.channels(), set);
+    } else {
+      for_each_pack<typename P::One>(tile.channels(), set);
+    }
+  }
+
+  /// Sets the sums of the tile's channels, by rows. x are the whole tensors; pivots and results begin with the tile's
+  /// first channel.
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* const (&x)[tensors],
+                                              const Prefetch (&prefetches)[tensors], const A* const (&pivots)[tensors],
+                                              A* const (&results)[sums]) {
+    constexpr Index longest = 2 * P::size * additions;  // a part of a row that is summed in S
+    const Index n = tile.inner_end - tile.inner_begin, rows = tile.outer_end - tile.outer_begin;
+    const Index rows_at_once = std::clamp<Index>(longest / (n + 2 * P::size), 1, most_rows);
+    // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first. So the
+    // walk goes along some channels, whose sums stay in the first-level cache, before the next outer step.
+    const Index inner = view.inner, stride = view.outer_stride();
+    const bool whole = n == inner;
+    for (Index begin = 0; begin < tile.channels(); begin += row_channels) {
+      const Index channels = (std::min)(row_channels, tile.channels() - begin);
+      const Index first = view.offset(tile.outer_begin, tile.channel_begin + begin, tile.inner_begin);
+      Lookahead lookahead[tensors];
+      for (int t = 0; t < tensors; ++t) {
+        lookahead[t] = Lookahead::along(prefetches[t], whole ? channels * n : n, whole ? stride : inner);
+      }
+      A lanes[row_channels][sums][P::size];
+      std::fill_n(&lanes[0][0][0], channels * sums * P::size, A(0));
+      for (Index r = 0; r < rows; r += rows_at_once) {
+        const Index end = (std::min)(rows, r + rows_at_once);
+        for (Index c = 0; c < channels; ++c) {
+          const auto pivot = Pivots<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA {
+            return P::all(static_cast<typename P::Scalar>(pivots[t][begin + c]));
+          });
+          for (Index i = 0; i < n; i += longest) {
+            const Index length = (std::min)(longest, n - i), walked = whole ? c * n + i : i;
+            Sums<P> even = Sums<P>::zero(), odd = even;
+            for (Index k = r, at = first + r * stride + c * inner + i; k < end; ++k, at += stride) {
+              add_row<P>(x, at, length, pivot, even, odd, lookahead, walked);
+            }
+            (even + odd).for_each([&](int k, const P& sum) BATCHNORM_INLINE_LAMBDA {
+              add_to_accumulators(lanes[c][k], sum);
+            });
+          }
+        }
+      }
+      for (Index c = 0; c < channels; ++c) {
+        for (int k = 0; k < sums; ++k) results[k][begin + c] = sum_of<P::size>(lanes[c][k]);
+      }
+    }
+  }
+
+  /// The same by columns.
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void by_columns(const Columns& columns, const T* const (&x)[tensors],
+                                                 const Prefetch (&prefetches)[tensors],
+                                                 const A* const (&pivots)[tensors], A* const (&results)[sums]) {
+    S pivot_memory[tensors][static_cast<std::size_t>(max_columns<A>)];
+    A sum_memory[sums][static_cast<std::size_t>(max_columns<A>)];
+    const S* column_pivots[tensors];
+    A* column_sums[sums];
+    for (int t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
+    for (int k = 0; k < sums; ++k) column_sums[k] = columns.single() ? results[k] : sum_memory[k];
+    for (int t = 0; t < tensors; ++t) {
+      if (columns.single()) {
+        for_each_pack<AccumulatorPack<P, A>>(columns.channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
+          store(pivot_memory[t] + c, load<typename decltype(type)::Pack>(pivots[t] + c));
+        });
+      } else {
+        columns.for_each_column([&](Index c, Index j)
+                                    BATCHNORM_INLINE_LAMBDA { pivot_memory[t][j] = static_cast<S>(pivots[t][c]); });
+      }
+    }
+    sum_columns<P>(columns, x, 0, columns.width, prefetches, column_pivots, column_sums);
+    if (columns.single()) return;
+    for (int k = 0; k < sums; ++k) {
+      std::fill_n(results[k], columns.channels, A(0));
+      columns.for_each_column([&](Index c, Index j)
+                                  BATCHNORM_INLINE_LAMBDA { results[k][c] = results[k][c] + sum_memory[k][j]; });
+    }
+  }
+
+  /// The same again for those channels c of which again[c], a pack of columns at a time.
+  template <class P, class T, class A>
+  static BATCHNORM_COLD void by_columns_again(const Columns& columns, const T* const (&x)[tensors], const bool* again,
+                                              const A* const (&pivots)[tensors], A* const (&results)[sums]) {
+    bool any[static_cast<std::size_t>(max_columns<A>)];  // of the pack that begins with a column
+    std::fill_n(any, columns.width, false);
+    columns.for_each_column([&](Index c, Index j) { any[j / P::size * P::size] |= again[c]; });
+    for (Index c = 0; c < columns.channels; ++c) {
+      for (int k = 0; again[c] && k < sums; ++k) results[k][c] = A(0);
+    }
+    for (Index first = 0; first < columns.width; first += P::size) {
+      if (!any[first]) continue;
+      A pivot_memory[tensors][P::size], sum_memory[sums][P::size];
+      const A* column_pivots[tensors];
+      A* column_sums[sums];
+      for (int t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
+      for (int k = 0; k < sums; ++k) column_sums[k] = sum_memory[k];
+      const Index end = (std::min)(columns.width, first + P::size);
+      const auto channel_of = [&](Index j) { return j % (columns.channels * columns.inner) / columns.inner; };
+      for (Index j = first; j < end; ++j) {
+        for (int t = 0; t < tensors; ++t) pivot_memory[t][j - first] = pivots[t][channel_of(j)];
+      }
+      const Prefetch nothing[tensors] = {};
+      sum_columns<P>(columns, x, first, end, nothing, column_pivots, column_sums);
+      for (Index j = first; j < end; ++j) {
+        const Index c = channel_of(j);
+        for (int k = 0; again[c] && k < sums; ++k) results[k][c] = results[k][c] + sum_memory[k][j - first];
+      }
+    }
+  }
+
+ private:
+  // The channels walked together by rows.
+  static constexpr Index row_channels = 64;
+  // Additions to one S, after which it is added to an A: few where those of a float must keep its digits.
+  static constexpr Index additions = std::is_same_v<S, double> ? 128 : 16;
+  // Rows of a channel that are read at once: of more, what comes next is not fetched in time.
+  static constexpr Index most_rows = 8;
+
+  // As many accumulators as have room in a P.
+  template <class P, class A>
+  using AccumulatorPack = Pack<A, (sizeof(P) < sizeof(A) ? 1 : static_cast<int>(sizeof(P) / sizeof(A))), P::fused>;
+
+  // Calls f(i, q) for the numbers of a pack, from the i-th on made accumulators.
+  template <class A, class P, class F>
+  static BATCHNORM_ALWAYS_INLINE void for_each_accumulator(const P& pack, const F& f) {
+    using Q = AccumulatorPack<P, A>;
+    typename P::Scalar lanes[static_cast<std::size_t>(P::size)];
+    store(lanes, pack);
+    BATCHNORM_UNROLL
+    for (int i = 0; i < P::size; i += Q::size) f(i, load<Q>(lanes + i));
+  }
+
+  // Adds sums to others, lane by lane.
+  template <class P, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_to_accumulators(A* total, const P& more) {
+    for_each_accumulator<A>(more, [&](int i, const auto& q) BATCHNORM_INLINE_LAMBDA {
+      store(total + i, load<AccumulatorPack<P, A>>(total + i) + q);
+    });
+  }
+
+  template <class P, class T>
+  static BATCHNORM_ALWAYS_INLINE Centered<P> centered(const T* const (&x)[tensors], Index at, const Pivots<P>& pivot) {
+    return Centered<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA { return load<P>(x[t] + at); }, pivot);
+  }
+
+  // Adds the n elements from `at` on, those in packs at even and odd places to sums of their own. What is read before
+  // them, where n is less than P::size, is of the same row.
+  template <class P, class T>
+  static BATCHNORM_ALWAYS_INLINE void add_row(const T* const (&x)[tensors], Index at, Index n, const Pivots<P>& pivot,
+                                              Sums<P>& total_even, Sums<P>& total_odd,
+                                              const Lookahead (&lookahead)[tensors], Index walked) {
+    Sums<P> even = total_even, odd = total_odd;
+    const auto add_two = [&](Index i) BATCHNORM_INLINE_LAMBDA {
+      PackPair<P> pairs[tensors];
+      for (int t = 0; t < tensors; ++t) pairs[t] = load_pair<P>(x[t] + at + i);
+      even.add(Centered<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA { return pairs[t].a; }, pivot));
+      odd.add(Centered<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA { return pairs[t].b; }, pivot));
+    };
+    Index i = 0;
+    constexpr Index line = std::max<Index>(2 * P::size, 64 / static_cast<Index>(sizeof(T)));  // fetched once
+    for (; i + line <= n; i += line) {
+      for (int t = 0; t < tensors; ++t) lookahead[t].after(walked + i).fetch(x[t] + at + i);
+      BATCHNORM_UNROLL
+      for (Index k = 0; k < line; k += 2 * P::size) add_two(i + k);
+    }
+    for (; i + 2 * P::size <= n; i += 2 * P::size) add_two(i);
+    if (i + P::size <= n) {
+      even.add(centered<P>(x, at + i, pivot));
+      i += P::size;
+    }
+    if (i < n) {  // the row's last pack, less what it shares with the one before
+      Centered<P> last = centered<P>(x, at + n - P::size, pivot);
+      last.clear_first(P::size - (n - i));
+      odd.add(last);
+    }
+    total_even = even;
+    total_odd = odd;
+  }
+
+  // The columns [begin, end); pivots and results are of these.
+  template <class P, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void sum_columns(const Columns& columns, const T* const (&x)[tensors], Index begin,
+                                                  Index end, const Prefetch (&prefetches)[tensors],
+                                                  const typename P::Scalar* const (&pivots)[tensors],
+                                                  A* const (&results)[sums]) {
+    // A cache line's, for each to be fetched once, but no more than there are registers for their sums.
+    constexpr int packs_a_line = std::clamp<int>(64 / static_cast<int>(P::size * sizeof(T)), 1, Terms::most_packs);
+    Index lookahead[tensors];
+    for (int t = 0; t < tensors; ++t) lookahead[t] = columns.lookahead(prefetches[t]);
+    for (int k = 0; k < sums; ++k) std::fill_n(results[k], end - begin, A(0));
+    columns.template for_each_pack_of_rows<P, packs_a_line>(
+        begin, end, Terms::column_rows,
+        [&](auto packs, Index r, Index rows, Index j, Index skip) BATCHNORM_INLINE_LAMBDA {
+          using Group = decltype(packs);
+          add_columns<typename Group::Pack, Group::count>(x, columns.begin + r * columns.stride + j, rows,
+                                                          columns.stride, skip, lookahead, pivots, results, j - begin);
+        });
+  }
+
+  // Adds some rows of the columns in Count neighbouring packs, from the `first` of those at hand on, less the first
+  // `skip` of each pack.
+  template <class P, int Count, class T, class A>
+  static BATCHNORM_ALWAYS_INLINE void add_columns(const T* const (&x)[tensors], Index at, Index rows, Index stride,
+                                                  Index skip, const Index (&lookahead)[tensors],
+                                                  const typename P::Scalar* const (&pivots)[tensors],
+                                                  A* const (&results)[sums], Index first) {
+    Pivots<P> pivot[Count];
+    Sums<P> total[Count];
+    BATCHNORM_UNROLL
+    for (int g = 0; g < Count; ++g) {
+      pivot[g] = Pivots<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA { return load<P>(pivots[t] + first + g * P::size); });
+      total[g] = Sums<P>::zero();
+    }
+    for (Index r = 0; r < rows; ++r, at += stride) {
+      for (int t = 0; t < tensors; ++t) {
+        if (lookahead[t] != 0) detail::prefetch(x[t] + at + lookahead[t]);
+      }
+      BATCHNORM_UNROLL
+      for (int g = 0; g < Count; ++g) {
+        Centered<P> values = centered<P>(x, at + g * P::size, pivot[g]);
+        if (skip != 0) values.clear_first(skip);
+        total[g].add(values);
+      }
+    }
+    BATCHNORM_UNROLL
+    for (int g = 0; g < Count; ++g) {
+      total[g].for_each([&](int k, const P& sum)
+                            BATCHNORM_INLINE_LAMBDA { add_to_accumulators(results[k] + first + g * P::size, sum); });
+    }
+  }
+};
+
+/// Whether sums of n values in S about a pivot have as many digits as the values: `sum` of their deviations and
+/// `squares` of them squared. Not where S over- or underflowed, or where the pivot turned out to lie far from the
+/// values.
+template <class S, class A>
+BATCHNORM_ALWAYS_INLINE bool is_sound(const A& sum, const A& squares, const A& n) {
+  if constexpr (!std::is_same_v<S, A>) {
+    constexpr A least = 0x1p-120, most = (std::numeric_limits<A>::max)();
+    if (!(squares >= least * n && squares <= most)) return false;
+  }
+  return !(sum * sum > A(0.75) * squares * n);
+}
+
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#endif  // BATCHNORM_DETAIL_KERNELS_SHORT_SUMS_HPP
