@@ -52,13 +52,14 @@ struct NormalizeArrays : PerChannel<A, 4> {
   A* shift() const { return this->arrays[3]; }
 };
 
-/// Primitive 3's sums: sum(dy), sum((dy - dy_pivot) * (x - mean)) and sum(x - mean).
+/// Primitive 3's sums: of dy - dy_pivot, of (dy - dy_pivot) * (x - mean), and a third one, of what the kernel chose
+/// (ThirdSum).
 template <class A>
 struct GradientSumArrays : PerChannel<A, 4> {
   A* dy_pivot() const { return this->arrays[0]; }
   A* dy() const { return this->arrays[1]; }
   A* products() const { return this->arrays[2]; }
-  A* x() const { return this->arrays[3]; }
+  A* third() const { return this->arrays[3]; }
 };
 
 /// Primitive 4's coefficients: dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale. No x is farther

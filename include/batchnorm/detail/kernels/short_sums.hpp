@@ -115,23 +115,25 @@ struct ShortSums {
     A* column_sums[sums];
     for (int t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
     for (int k = 0; k < sums; ++k) column_sums[k] = columns.single() ? results[k] : sum_memory[k];
-    for (int t = 0; t < tensors; ++t) {
-      if (columns.single()) {
+    if (columns.single()) {
+      for (int t = 0; t < tensors; ++t) {
         for_each_pack<AccumulatorPack<P, A>>(columns.channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
           store(pivot_memory[t] + c, load<typename decltype(type)::Pack>(pivots[t] + c));
         });
-      } else {
-        columns.for_each_column([&](Index c, Index j)
-                                    BATCHNORM_INLINE_LAMBDA { pivot_memory[t][j] = static_cast<S>(pivots[t][c]); });
       }
+    } else {
+      columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+        BATCHNORM_UNROLL
+        for (int t = 0; t < tensors; ++t) pivot_memory[t][j] = static_cast<S>(pivots[t][c]);
+      });
     }
     sum_columns<P>(columns, x, 0, columns.width, prefetches, column_pivots, column_sums);
     if (columns.single()) return;
-    for (int k = 0; k < sums; ++k) {
-      std::fill_n(results[k], columns.channels, A(0));
-      columns.for_each_column([&](Index c, Index j)
-                                  BATCHNORM_INLINE_LAMBDA { results[k][c] = results[k][c] + sum_memory[k][j]; });
-    }
+    for (int k = 0; k < sums; ++k) std::fill_n(results[k], columns.channels, A(0));
+    columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
+      BATCHNORM_UNROLL
+      for (int k = 0; k < sums; ++k) results[k][c] = results[k][c] + sum_memory[k][j];
+    });
   }
 
   /// The same again for those channels c of which again[c], a pack of columns at a time.
