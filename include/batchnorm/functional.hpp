@@ -159,8 +159,8 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
           const detail::GradientArrays<A>&) {
         using One = typename detail::AlgebraPack<A>::One;
         for (detail::Index c = 0; c < channels; ++c) {
-          const auto totals = detail::gradients_of<T, One>(sums, mean.data() + first, mean_residual.data() + first, c,
-                                                           view.values_per_channel(), false);
+          const auto totals =
+              detail::gradients_of<One>(sums, mean_residual.data() + first, c, view.values_per_channel(), false);
           result.dy.data()[first + c] = totals.dy.v[0];
           result.dy_centered.data()[first + c] = totals.dy_centered.v[0];
         }

@@ -230,9 +230,9 @@ struct Layer {
     accumulate_gradients(
         device, view, x.data, dy.data, statistics.mean(), own_means, workspace,
         [&](Index c, Index count, const GradientSumArrays<A>& sums, const GradientArrays<A>& coefficients) {
-          set_gradient_coefficients<T>(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
-                                       affine(c).weight, coefficients, scratch.dweight.data() + c,
-                                       scratch.dbias.data() + c);
+          set_gradient_coefficients(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
+                                    affine(c).weight, coefficients, scratch.dweight.data() + c,
+                                    scratch.dbias.data() + c);
           if (forward.constant()) {
             set_constant_gradient_coefficients(count, from_channel(statistics, c), affine(c).weight,
                                                normalization_in(coefficients));

@@ -107,12 +107,7 @@ void accumulate_gradients(const Device& device, const View& view, const T* x, co
   using Sums = GradientSumArrays<A>;
   const Isa isa = best_isa();
   const auto accumulate = [&](const Tile& tile, const Prefetches& prefetches, const Sums& sums) {
-    if (own_means && !std::is_same_v<gradient_summand_t<T>, A>) {
-      run_kernel<AccumulateGradients<gradient_summand_t<T>>, T>(isa, view, tile, x, dy, means, own_means, prefetches,
-                                                                sums);
-    } else {
-      run_kernel<AccumulateGradients<A>, T>(isa, view, tile, x, dy, means, own_means, prefetches, sums);
-    }
+    run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, own_means, prefetches, sums);
   };
   const auto merge = [](const Sums& total, Index, const Sums& more, Index, Index channels) {
     merge_sums(total, more, channels);

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "batchnorm/detail/algebra/moments.hpp"
-#include "batchnorm/detail/kernels/rounding.hpp"
+#include "batchnorm/detail/simd/memory.hpp"
 #include "batchnorm/options.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -109,7 +109,7 @@ void merge_sums(const GradientSumArrays<A>& total, const GradientSumArrays<A>& m
   for (Index c = 0; c < channels; ++c) {
     total.dy()[c] = total.dy()[c] + more.dy()[c];
     total.products()[c] = total.products()[c] + more.products()[c];
-    total.third()[c] = total.third()[c] + more.third()[c];
+    total.x()[c] = total.x()[c] + more.x()[c];
   }
 }
 
@@ -119,22 +119,14 @@ struct ChannelGradients {
   V dy, dy_centered;
 };
 
-/// Of the channels from c on, of n values each, from sums for tensors of T. They were taken about the mean without its
-/// residual, and without the digits that their type of short sums has not; or, about x's own mean, that is off by what
-/// sum(x - mean) tells. There dy's pivot, times a sum of deviations of 0, contributes nothing.
-template <class T, class V, class A>
-BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const GradientSumArrays<A>& sums, const A* means,
-                                                         const A* mean_residuals, Index c, Index n, bool own_means) {
+/// Of the channels from c on, of n values each. Their sums were taken about the mean without its residual or, about x's
+/// own mean, about what is off by as much as sum(x - mean) tells. There dy's pivot, times a sum of deviations of 0,
+/// contributes nothing.
+template <class V, class A>
+BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const GradientSumArrays<A>& sums, const A* mean_residuals,
+                                                         Index c, Index n, bool own_means) {
   const V count = V::all(number<A>(n)), dy = load<V>(sums.dy() + c);
-  V off = load<V>(mean_residuals + c);
-  if (own_means) {
-    if constexpr (std::is_same_v<T, A>) {
-      off = load<V>(sums.third() + c) / count;
-    } else {
-      const V mean = load<V>(means + c);
-      off = off + (mean - rounded_to<gradient_summand_t<T>>(mean));
-    }
-  }
+  const V off = own_means ? load<V>(sums.x() + c) / count : load<V>(mean_residuals + c);
   return {mul_add(load<V>(sums.dy_pivot() + c), count, dy), sub_mul(load<V>(sums.products() + c), dy, off)};
 }
 
@@ -144,14 +136,14 @@ BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const GradientSumArrays
 ///     dx = (dy - mean(dy) - x-hat * mean(dy * x-hat)) * weight * inv_std
 ///     dweight = sum(dy * x-hat)
 ///     dbias = sum(dy)
-template <class T, class A, class Param>
+template <class A, class Param>
 void set_gradient_coefficients(Index channels, const ChannelStatistics<A>& s, const GradientSumArrays<A>& sums, Index n,
                                bool own_means, const Param* weight, const GradientArrays<A>& result, A* dweight,
                                A* dbias) {
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
     const V count = V::all(number<A>(n)), inv_std = load<V>(s.inv_std() + c);
-    const ChannelGradients<V> gradients = gradients_of<T, V>(sums, s.mean(), s.mean_residual(), c, n, own_means);
+    const ChannelGradients<V> gradients = gradients_of<V>(sums, s.mean_residual(), c, n, own_means);
     store(result.mean_dy() + c, gradients.dy / count);
     store(result.mean() + c, load<V>(s.mean() + c));
     store(result.mean_residual() + c, load<V>(s.mean_residual() + c));

@@ -16,23 +16,20 @@
                                                      const MomentSums<double>&);                                     \
   TEMPLATE void RUN<Normalize>(const View&, const Tile&, const NormalizeArrays<double>&, const T* const&, T* const&, \
                                const Access&);                                                                       \
-  TEMPLATE void RUN<AccumulateGradients<double>>(const View&, const Tile&, const T* const&, const T* const&,         \
-                                                 const double* const&, const bool&, const Prefetches&,               \
-                                                 const GradientSumArrays<double>&);                                  \
+  TEMPLATE void RUN<AccumulateGradients>(const View&, const Tile&, const T* const&, const T* const&,                 \
+                                         const double* const&, const bool&, const Prefetches&,                       \
+                                         const GradientSumArrays<double>&);                                          \
   TEMPLATE void RUN<ApplyGradients>(const View&, const Tile&, const GradientArrays<double>&, const T* const&,        \
                                     const T* const&, T* const&, const Access&);
 
-// The last two are of floats: for Moments, and for gradients about their own means.
-#define BATCHNORM_KERNELS_BY(TEMPLATE, RUN)                                                                         \
-  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, float)                                                                        \
-  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, double)                                                                       \
-  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::half)                                                                  \
-  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::bfloat16)                                                              \
-  TEMPLATE void RUN<AccumulateMoments<double>>(const View&, const Tile&, const float* const&, const Prefetch&,      \
-                                               const MomentSums<double>&);                                          \
-  TEMPLATE void RUN<AccumulateGradients<float>>(const View&, const Tile&, const float* const&, const float* const&, \
-                                                const double* const&, const bool&, const Prefetches&,               \
-                                                const GradientSumArrays<double>&);
+// The last is for Moments.
+#define BATCHNORM_KERNELS_BY(TEMPLATE, RUN)                                                                    \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, float)                                                                   \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, double)                                                                  \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::half)                                                             \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::bfloat16)                                                         \
+  TEMPLATE void RUN<AccumulateMoments<double>>(const View&, const Tile&, const float* const&, const Prefetch&, \
+                                               const MomentSums<double>&);
 
 #if BATCHNORM_X86_DISPATCH
 #define BATCHNORM_KERNELS(TEMPLATE)            \

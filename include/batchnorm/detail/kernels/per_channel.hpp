@@ -52,14 +52,14 @@ struct NormalizeArrays : PerChannel<A, 4> {
   A* shift() const { return this->arrays[3]; }
 };
 
-/// Primitive 3's sums: of dy - dy_pivot, of (dy - dy_pivot) * (x - mean), and a third one, of what the kernel chose
-/// (ThirdSum).
+/// Primitive 3's sums: of dy - dy_pivot, of (dy - dy_pivot) * (x - mean), of x - mean, and of (dy - dy_pivot)². The
+/// last two are not always taken: OtherSums.
 template <class A>
 struct GradientSumArrays : PerChannel<A, 4> {
   A* dy_pivot() const { return this->arrays[0]; }
   A* dy() const { return this->arrays[1]; }
   A* products() const { return this->arrays[2]; }
-  A* third() const { return this->arrays[3]; }
+  A* x() const { return this->arrays[3]; }
 };
 
 /// Primitive 4's coefficients: dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale. No x is farther

@@ -20,7 +20,8 @@ namespace detail {
 ///     tensor t Centered<P>           what is left of the elements: Centered<P>::of(f, pivots), of the packs f(t);
 ///                           clear_first(n) makes the first n add nothing
 ///     Sums<P>               sums: zero(), add(centered), a + b, and for_each(f), which calls f(k, sum) for each
-///     column_rows           rows that are walked side by side by columns, before their lines leave the cache
+///     additions             to one short sum by rows, where that is not a double
+///     column_rows           the same by columns: rows that are walked side by side, before their lines leave the cache
 ///
 /// S is the type of short sums. The rounding errors of so few additions in it as here are below those of S's own data;
 /// then the sums are added to accumulators.
@@ -34,7 +35,8 @@ struct ShortSums {
   template <class P>
   using Centered = typename Terms::template Centered<P>;
 
-  /// Sets the mean of four of a channel's values, spread over all of it, in S: the same for all of its tiles.
+  /// Sets the mean of four of a channel's values, spread over all of it, in S: the same for all of its tiles; and,
+  /// unless that is null, the sum of squares of what these four differ from it by.
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void set_pivots(const View& view, const Tile& tile, const T* x, A* pivots) {
     const T* samples[4];
@@ -48,8 +50,8 @@ struct ShortSums {
       const auto sample = [&](int i) BATCHNORM_INLINE_LAMBDA { return load<Q>(samples[i] + c * view.inner); };
       const Q first = mul_add(sample(1), quarter, sample(0) * quarter);
       const Q second = mul_add(sample(3), quarter, sample(2) * quarter);
-      for_each_accumulator<A>(first + second,
-                              [&](int i, const auto& q) BATCHNORM_INLINE_LAMBDA { store(pivots + c + i, q); });
+      const Q mean = first + second;
+      for_each_accumulator<A>(mean, [&](int i, const auto& q) BATCHNORM_INLINE_LAMBDA { store(pivots + c + i, q); });
     };
     if (view.inner == 1) {
       for_each_pack<P>(tile.channels(), set);
@@ -171,7 +173,7 @@ struct ShortSums {
   // The channels walked together by rows.
   static constexpr Index row_channels = 64;
   // Additions to one S, after which it is added to an A: few where those of a float must keep its digits.
-  static constexpr Index additions = std::is_same_v<S, double> ? 128 : 16;
+  static constexpr Index additions = std::is_same_v<S, double> ? 128 : Terms::additions;
   // Rows of a channel that are read at once: of more, what comes next is not fetched in time.
   static constexpr Index most_rows = 8;
 
@@ -291,7 +293,7 @@ struct ShortSums {
 
 /// Whether sums of n values in S about a pivot have as many digits as the values: `sum` of their deviations and
 /// `squares` of them squared. Not where S over- or underflowed, or where the pivot turned out to lie far from the
-/// values.
+/// values: where their mean's square is more than `most_offset` of the mean square.
 template <class S, class A>
 BATCHNORM_ALWAYS_INLINE bool is_sound(const A& sum, const A& squares, const A& n) {
   if constexpr (!std::is_same_v<S, A>) {

@@ -26,10 +26,6 @@ using accumulator_t = std::conditional_t<is_vectorized<T>, double, T>;
 template <class T>
 using summand_t = std::conditional_t<is_16_bit<T>, double, T>;
 
-/// The same of the gradient's sums about x's own mean.
-template <class T>
-using gradient_summand_t = std::conditional_t<std::is_same_v<T, float>, float, accumulator_t<T>>;
-
 /// The type of parameters, running statistics and gradients of parameters.
 template <class T>
 using param_t = std::conditional_t<is_16_bit<T>, float, T>;
