@@ -179,7 +179,7 @@ struct Layer {
     } else {
       normalize(device, view, x.data, y.data, [&](const Tile& tile, const auto& f) {
         constexpr Index most = max_columns<A>;
-        A memory[3 * most];
+        A memory[static_cast<std::size_t>(3 * most)];
         const NormalizeArrays<A> coefficients{{{memory, nullptr, memory + most, memory + 2 * most}}};
         const Index c = tile.channel_begin, count = tile.channels();
         set_running_coefficients(count, running_mean.data() + c, running_var.data() + c, options.epsilon(), affine(c),

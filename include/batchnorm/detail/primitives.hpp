@@ -5,6 +5,7 @@
 
 #include "batchnorm/detail/algebra/batch_norm.hpp"
 #include "batchnorm/detail/kernels/instances.hpp"
+#include "batchnorm/detail/schedule/caches.hpp"
 #include "batchnorm/detail/schedule/passes.hpp"
 #include "batchnorm/detail/schedule/view.hpp"
 
@@ -21,6 +22,9 @@ Work work_on(const Device& device, const View& view, Index tensors) {
           max_columns<accumulator_t<T>>};
 }
 
+/// What that is for the memory.
+inline Traffic traffic_of(const Work& work) { return {work.element_bytes, work.tensors, cache_bytes()}; }
+
 /// Whether an output is so large that it is better not left in the cache; in place it is there already.
 template <class T>
 bool should_stream(const View& view, bool in_place) {
@@ -33,17 +37,17 @@ template <class Device, class Passes>
 void run_two_passes(const Device& device, const View& view, const Work& work, bool second_pass, const Passes& passes,
                     Workspace<typename Passes::Sums::Scalar>& workspace) {
   const Tiling tiling = Tiling::for_sums(view, work);
-  const Prefetch walk = prefetch_walk(view, work.element_bytes);
+  const Traffic traffic = traffic_of(work);
+  const Prefetch walk = prefetch_walk(view, traffic);
   const Index blocks = tiling.blocks.count;
   if (tiling.blocks.block_wise) {
     // One thread fetches the next block while it is busy with this one. Several find the memory busy enough.
-    const BlockPrefetches prefetches =
-        work.threads == 1 && second_pass
-            ? prefetch_next_block(view, work.element_bytes, work.tensors, blocks, tiling.tile(0, 0).channels())
-            : BlockPrefetches{{walk, walk}, {}};
+    const BlockPrefetches prefetches = work.threads == 1 && second_pass
+                                           ? prefetch_next_block(view, traffic, blocks, tiling.tile(0, 0).channels())
+                                           : BlockPrefetches{{walk, walk}, {}};
     block_wise(device, work.threads, tiling, prefetches, passes, workspace);
   } else {
-    const Prefetch writes = prefetch_elements(view, work.element_bytes, blocks);
+    const Prefetch writes = prefetch_elements(view, traffic, blocks);
     tensor_wise(device, work.threads, tiling, {walk, walk}, {writes, writes}, passes, workspace);
   }
 }
@@ -90,7 +94,7 @@ template <class T, class Device, class CoefficientsOf>
 void normalize(const Device& device, const View& view, const T* x, T* y, const CoefficientsOf& coefficients_of) {
   const Work work = work_on<T>(device, view, 1);
   const Tiling tiling = Tiling::for_elements(view, work);
-  const Prefetch prefetch = prefetch_elements(view, work.element_bytes, tiling.blocks.count);
+  const Prefetch prefetch = prefetch_elements(view, traffic_of(work), tiling.blocks.count);
   one_pass(device, work.threads, tiling, [&](const Tile& tile) {
     coefficients_of(tile, [&](const NormalizeArrays<accumulator_t<T>>& coefficients) {
       normalize(view, tile, {prefetch, prefetch}, coefficients, x, y);
@@ -130,7 +134,7 @@ void apply_gradients(const Device& device, const View& view, const T* x, const T
                      const GradientArrays<accumulator_t<T>>& coefficients) {
   const Work work = work_on<T>(device, view, 2);
   const Tiling tiling = Tiling::for_elements(view, work);
-  const Prefetch prefetch = prefetch_elements(view, work.element_bytes, tiling.blocks.count);
+  const Prefetch prefetch = prefetch_elements(view, traffic_of(work), tiling.blocks.count);
   one_pass(device, work.threads, tiling, [&](const Tile& tile) {
     apply_gradients(view, tile, {prefetch, prefetch}, from_channel(coefficients, tile.channel_begin), x, dy, dx);
   });

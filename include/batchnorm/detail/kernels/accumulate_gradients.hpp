@@ -26,7 +26,7 @@ enum class OtherSums {
 
 template <OtherSums Others>
 struct GradientTerms {
-  static constexpr int tensors = 2, sums = Others == OtherSums::none ? 2 : 3;
+  static constexpr std::size_t tensors = 2, sums = Others == OtherSums::none ? 2 : 3;
   static constexpr int most_packs = 2;
   static constexpr Index additions = 16, column_rows = 8;
 
@@ -92,7 +92,7 @@ struct AccumulateGradients {
     const Prefetch prefetch[] = {prefetches.x, prefetches.dy};
     const A* const pivots[] = {means + tile.channel_begin, result.dy_pivot()};
     A* sums[Short::sums];
-    for (int k = 0; k < Short::sums; ++k) sums[k] = result.arrays[1 + k];
+    for (std::size_t k = 0; k < Short::sums; ++k) sums[k] = result.arrays[1 + k];
     if (by_columns(view)) {
       Short::template by_columns<P>(Columns(view, tile), tensors, prefetch, pivots, sums);
     } else {

@@ -18,7 +18,8 @@ namespace detail {
 
 /// d = x - pivot, and its sum and that of its squares.
 struct MomentTerms {
-  static constexpr int tensors = 1, sums = 2, most_packs = 4;
+  static constexpr std::size_t tensors = 1, sums = 2;
+  static constexpr int most_packs = 4;
   static constexpr Index additions = 16, column_rows = 16;
 
   template <class P>

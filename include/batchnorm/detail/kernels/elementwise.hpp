@@ -47,7 +47,7 @@ class CoefficientArray {
     C* const first = values_ + start;
     const Index inner = columns.inner, end = segments.period + (segments.wraps() ? P::size - 1 : 0);
     if (inner > 1) {
-      C of_channels[Most / 2];
+      C of_channels[static_cast<std::size_t>(Most / 2)];
       std::copy_n(first, columns.channels, of_channels);
       for (Index c = 0; c < columns.channels; ++c) {
         // Whole packs: what is beyond the channel is overwritten by the next one's.
@@ -88,7 +88,7 @@ class CoefficientArray<PackPair<P>, Most> {
 
   BATCHNORM_ALWAYS_INLINE void spread(const Columns& columns, const Segments& segments, Index start) {
     static_assert(2 * P::size >= least_row, "a pack must hold half of a channel's columns");
-    C of_channels[Most];
+    C of_channels[static_cast<std::size_t>(Most)];
     std::copy_n(values_, columns.channels, of_channels);
     const Index inner = columns.inner, once = columns.channels * inner;
     if (inner == 1) {

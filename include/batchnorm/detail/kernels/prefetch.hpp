@@ -29,23 +29,34 @@ struct Prefetches {
 /// double what they reach alone when told so early.
 inline constexpr Index prefetch_bytes = 16384;
 
-/// The least tensor for which that is done: what is in a third-level cache, the core's own prefetchers bring in time,
-/// and more requests are in their way.
-inline constexpr Index prefetched_bytes = Index(16) << 20;
+/// The most that the tensors of a pass may be together, read and written, for nothing to be fetched so: what lies in
+/// the last cache, the core's own prefetchers bring in time, and more requests are in their way. A cache that is shared
+/// and large is slow enough to be treated as memory.
+inline Index unfetched_bytes(Index cache_bytes) {
+  constexpr Index most = Index(32) << 20;
+  return (std::min)(cache_bytes / 4 * 3, most);
+}
 
 /// What two passes over a block may read if the next block is to be fetched meanwhile into the same second-level cache.
 inline constexpr Index two_blocks_bytes = Index(3) << 18;
 
+/// What the decisions about one pass follow from: how many tensors it reads, beside one that is written, of elements of
+/// so many bytes, and how large the last cache is.
+struct Traffic {
+  Index element_bytes, tensors, cache_bytes;
+};
+
 /// For a pass over a tensor, straight through memory.
-inline Prefetch prefetch_walk(const View& view, Index element_bytes) {
-  if (view.size() * element_bytes < prefetched_bytes) return {};
-  return {Prefetch::What::walk, prefetch_bytes / element_bytes};
+inline Prefetch prefetch_walk(const View& view, const Traffic& traffic) {
+  const Index bytes = (traffic.tensors + 1) * view.size() * traffic.element_bytes;
+  if (bytes < unfetched_bytes(traffic.cache_bytes)) return {};
+  return {Prefetch::What::walk, prefetch_bytes / traffic.element_bytes};
 }
 
 /// For a pass that writes straight through memory, in `blocks` blocks of channels: of a panel of columns, as many whole
 /// rows further as make up the distance.
-inline Prefetch prefetch_elements(const View& view, Index element_bytes, Index blocks) {
-  const Prefetch walk = prefetch_walk(view, element_bytes);
+inline Prefetch prefetch_elements(const View& view, const Traffic& traffic, Index blocks) {
+  const Prefetch walk = prefetch_walk(view, traffic);
   if (walk.what == Prefetch::What::nothing || !by_columns(view) || blocks == 1) return walk;
   const Index rows = ceil_div(walk.distance, ceil_div(view.outer_stride(), blocks));
   return {Prefetch::What::address, rows * view.outer_stride()};
@@ -57,17 +68,16 @@ struct BlockPrefetches {
 };
 
 /// For two passes over each of `blocks` blocks of up to `channels` channels, on one thread: it fetches the next block
-/// while it is busy with this one. (Several threads find the memory busy enough.) `tensors` are read: x, or x and dy.
-inline BlockPrefetches prefetch_next_block(const View& view, Index element_bytes, Index tensors, Index blocks,
-                                           Index channels) {
-  const Prefetch walk = prefetch_walk(view, element_bytes);
+/// while it is busy with this one. (Several threads find the memory busy enough.)
+inline BlockPrefetches prefetch_next_block(const View& view, const Traffic& traffic, Index blocks, Index channels) {
+  const Prefetch walk = prefetch_walk(view, traffic);
   BlockPrefetches result{{walk, walk}, {}};
-  const bool fit = channels * view.values_per_channel() * tensors * element_bytes <= two_blocks_bytes;
+  const bool fit = channels * view.values_per_channel() * traffic.tensors * traffic.element_bytes <= two_blocks_bytes;
   if (!fit || blocks == 1 || walk.what == Prefetch::What::nothing) return result;
   const Prefetch next{Prefetch::What::address, channels * view.inner};
-  if (element_bytes > 2) {
+  if (traffic.element_bytes > 2) {
     result.writes = {next, next};
-  } else if (tensors == 2) {  // 16-bit values are summed so slowly that those of one tensor come meanwhile
+  } else if (traffic.tensors == 2) {  // 16-bit values are summed so slowly that those of one tensor come meanwhile
     result = {{next, {}}, {{}, next}};
   }
   return result;

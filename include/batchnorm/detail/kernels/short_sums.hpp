@@ -5,6 +5,8 @@
 #define BATCHNORM_DETAIL_KERNELS_SHORT_SUMS_HPP
 
 #include <algorithm>
+#include <cstddef>
+#include <limits>
 
 #include "batchnorm/detail/kernels/columns.hpp"
 #include "batchnorm/detail/kernels/per_channel.hpp"
@@ -27,7 +29,7 @@ namespace detail {
 /// then the sums are added to accumulators.
 template <class S, class Terms>
 struct ShortSums {
-  static constexpr int tensors = Terms::tensors, sums = Terms::sums;
+  static constexpr std::size_t tensors = Terms::tensors, sums = Terms::sums;
   template <class P>
   using Sums = typename Terms::template Sums<P>;
   template <class P>
@@ -77,15 +79,15 @@ struct ShortSums {
       const Index channels = (std::min)(row_channels, tile.channels() - begin);
       const Index first = view.offset(tile.outer_begin, tile.channel_begin + begin, tile.inner_begin);
       Lookahead lookahead[tensors];
-      for (int t = 0; t < tensors; ++t) {
+      for (std::size_t t = 0; t < tensors; ++t) {
         lookahead[t] = Lookahead::along(prefetches[t], whole ? channels * n : n, whole ? stride : inner);
       }
-      A lanes[row_channels][sums][P::size];
-      std::fill_n(&lanes[0][0][0], channels * sums * P::size, A(0));
+      A lanes[static_cast<std::size_t>(row_channels)][sums][static_cast<std::size_t>(P::size)];
+      std::fill_n(&lanes[0][0][0], channels * static_cast<Index>(sums) * P::size, A(0));
       for (Index r = 0; r < rows; r += rows_at_once) {
         const Index end = (std::min)(rows, r + rows_at_once);
         for (Index c = 0; c < channels; ++c) {
-          const auto pivot = Pivots<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA {
+          const auto pivot = Pivots<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA {
             return P::all(static_cast<typename P::Scalar>(pivots[t][begin + c]));
           });
           for (Index i = 0; i < n; i += longest) {
@@ -94,14 +96,14 @@ struct ShortSums {
             for (Index k = r, at = first + r * stride + c * inner + i; k < end; ++k, at += stride) {
               add_row<P>(x, at, length, pivot, even, odd, lookahead, walked);
             }
-            (even + odd).for_each([&](int k, const P& sum) BATCHNORM_INLINE_LAMBDA {
+            (even + odd).for_each([&](std::size_t k, const P& sum) BATCHNORM_INLINE_LAMBDA {
               add_to_accumulators(lanes[c][k], sum);
             });
           }
         }
       }
       for (Index c = 0; c < channels; ++c) {
-        for (int k = 0; k < sums; ++k) results[k][begin + c] = sum_of<P::size>(lanes[c][k]);
+        for (std::size_t k = 0; k < sums; ++k) results[k][begin + c] = sum_of<P::size>(lanes[c][k]);
       }
     }
   }
@@ -115,10 +117,10 @@ struct ShortSums {
     A sum_memory[sums][static_cast<std::size_t>(max_columns<A>)];
     const S* column_pivots[tensors];
     A* column_sums[sums];
-    for (int t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
-    for (int k = 0; k < sums; ++k) column_sums[k] = columns.single() ? results[k] : sum_memory[k];
+    for (std::size_t t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
+    for (std::size_t k = 0; k < sums; ++k) column_sums[k] = columns.single() ? results[k] : sum_memory[k];
     if (columns.single()) {
-      for (int t = 0; t < tensors; ++t) {
+      for (std::size_t t = 0; t < tensors; ++t) {
         for_each_pack<AccumulatorPack<P, A>>(columns.channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
           store(pivot_memory[t] + c, load<typename decltype(type)::Pack>(pivots[t] + c));
         });
@@ -126,15 +128,15 @@ struct ShortSums {
     } else {
       columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
         BATCHNORM_UNROLL
-        for (int t = 0; t < tensors; ++t) pivot_memory[t][j] = static_cast<S>(pivots[t][c]);
+        for (std::size_t t = 0; t < tensors; ++t) pivot_memory[t][j] = static_cast<S>(pivots[t][c]);
       });
     }
     sum_columns<P>(columns, x, 0, columns.width, prefetches, column_pivots, column_sums);
     if (columns.single()) return;
-    for (int k = 0; k < sums; ++k) std::fill_n(results[k], columns.channels, A(0));
+    for (std::size_t k = 0; k < sums; ++k) std::fill_n(results[k], columns.channels, A(0));
     columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
       BATCHNORM_UNROLL
-      for (int k = 0; k < sums; ++k) results[k][c] = results[k][c] + sum_memory[k][j];
+      for (std::size_t k = 0; k < sums; ++k) results[k][c] = results[k][c] + sum_memory[k][j];
     });
   }
 
@@ -146,25 +148,26 @@ struct ShortSums {
     std::fill_n(any, columns.width, false);
     columns.for_each_column([&](Index c, Index j) { any[j / P::size * P::size] |= again[c]; });
     for (Index c = 0; c < columns.channels; ++c) {
-      for (int k = 0; again[c] && k < sums; ++k) results[k][c] = A(0);
+      for (std::size_t k = 0; again[c] && k < sums; ++k) results[k][c] = A(0);
     }
     for (Index first = 0; first < columns.width; first += P::size) {
       if (!any[first]) continue;
-      A pivot_memory[tensors][P::size], sum_memory[sums][P::size];
+      constexpr auto width = static_cast<std::size_t>(P::size);
+      A pivot_memory[tensors][width], sum_memory[sums][width];
       const A* column_pivots[tensors];
       A* column_sums[sums];
-      for (int t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
-      for (int k = 0; k < sums; ++k) column_sums[k] = sum_memory[k];
+      for (std::size_t t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
+      for (std::size_t k = 0; k < sums; ++k) column_sums[k] = sum_memory[k];
       const Index end = (std::min)(columns.width, first + P::size);
       const auto channel_of = [&](Index j) { return j % (columns.channels * columns.inner) / columns.inner; };
       for (Index j = first; j < end; ++j) {
-        for (int t = 0; t < tensors; ++t) pivot_memory[t][j - first] = pivots[t][channel_of(j)];
+        for (std::size_t t = 0; t < tensors; ++t) pivot_memory[t][j - first] = pivots[t][channel_of(j)];
       }
       const Prefetch nothing[tensors] = {};
       sum_columns<P>(columns, x, first, end, nothing, column_pivots, column_sums);
       for (Index j = first; j < end; ++j) {
         const Index c = channel_of(j);
-        for (int k = 0; again[c] && k < sums; ++k) results[k][c] = results[k][c] + sum_memory[k][j - first];
+        for (std::size_t k = 0; again[c] && k < sums; ++k) results[k][c] = results[k][c] + sum_memory[k][j - first];
       }
     }
   }
@@ -201,7 +204,7 @@ struct ShortSums {
 
   template <class P, class T>
   static BATCHNORM_ALWAYS_INLINE Centered<P> centered(const T* const (&x)[tensors], Index at, const Pivots<P>& pivot) {
-    return Centered<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA { return load<P>(x[t] + at); }, pivot);
+    return Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return load<P>(x[t] + at); }, pivot);
   }
 
   // Adds the n elements from `at` on, those in packs at even and odd places to sums of their own. What is read before
@@ -213,14 +216,14 @@ struct ShortSums {
     Sums<P> even = total_even, odd = total_odd;
     const auto add_two = [&](Index i) BATCHNORM_INLINE_LAMBDA {
       PackPair<P> pairs[tensors];
-      for (int t = 0; t < tensors; ++t) pairs[t] = load_pair<P>(x[t] + at + i);
-      even.add(Centered<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA { return pairs[t].a; }, pivot));
-      odd.add(Centered<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA { return pairs[t].b; }, pivot));
+      for (std::size_t t = 0; t < tensors; ++t) pairs[t] = load_pair<P>(x[t] + at + i);
+      even.add(Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return pairs[t].a; }, pivot));
+      odd.add(Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return pairs[t].b; }, pivot));
     };
     Index i = 0;
     constexpr Index line = std::max<Index>(2 * P::size, 64 / static_cast<Index>(sizeof(T)));  // fetched once
     for (; i + line <= n; i += line) {
-      for (int t = 0; t < tensors; ++t) lookahead[t].after(walked + i).fetch(x[t] + at + i);
+      for (std::size_t t = 0; t < tensors; ++t) lookahead[t].after(walked + i).fetch(x[t] + at + i);
       BATCHNORM_UNROLL
       for (Index k = 0; k < line; k += 2 * P::size) add_two(i + k);
     }
@@ -247,8 +250,8 @@ struct ShortSums {
     // A cache line's, for each to be fetched once, but no more than there are registers for their sums.
     constexpr int packs_a_line = std::clamp<int>(64 / static_cast<int>(P::size * sizeof(T)), 1, Terms::most_packs);
     Index lookahead[tensors];
-    for (int t = 0; t < tensors; ++t) lookahead[t] = columns.lookahead(prefetches[t]);
-    for (int k = 0; k < sums; ++k) std::fill_n(results[k], end - begin, A(0));
+    for (std::size_t t = 0; t < tensors; ++t) lookahead[t] = columns.lookahead(prefetches[t]);
+    for (std::size_t k = 0; k < sums; ++k) std::fill_n(results[k], end - begin, A(0));
     columns.template for_each_pack_of_rows<P, packs_a_line>(
         begin, end, Terms::column_rows,
         [&](auto packs, Index r, Index rows, Index j, Index skip) BATCHNORM_INLINE_LAMBDA {
@@ -265,15 +268,16 @@ struct ShortSums {
                                                   Index skip, const Index (&lookahead)[tensors],
                                                   const typename P::Scalar* const (&pivots)[tensors],
                                                   A* const (&results)[sums], Index first) {
-    Pivots<P> pivot[Count];
-    Sums<P> total[Count];
+    Pivots<P> pivot[static_cast<std::size_t>(Count)];
+    Sums<P> total[static_cast<std::size_t>(Count)];
     BATCHNORM_UNROLL
     for (int g = 0; g < Count; ++g) {
-      pivot[g] = Pivots<P>::of([&](int t) BATCHNORM_INLINE_LAMBDA { return load<P>(pivots[t] + first + g * P::size); });
+      pivot[g] = Pivots<P>::of([&](std::size_t t)
+                                   BATCHNORM_INLINE_LAMBDA { return load<P>(pivots[t] + first + g * P::size); });
       total[g] = Sums<P>::zero();
     }
     for (Index r = 0; r < rows; ++r, at += stride) {
-      for (int t = 0; t < tensors; ++t) {
+      for (std::size_t t = 0; t < tensors; ++t) {
         if (lookahead[t] != 0) detail::prefetch(x[t] + at + lookahead[t]);
       }
       BATCHNORM_UNROLL
@@ -285,7 +289,7 @@ struct ShortSums {
     }
     BATCHNORM_UNROLL
     for (int g = 0; g < Count; ++g) {
-      total[g].for_each([&](int k, const P& sum)
+      total[g].for_each([&](std::size_t k, const P& sum)
                             BATCHNORM_INLINE_LAMBDA { add_to_accumulators(results[k] + first + g * P::size, sum); });
     }
   }

@@ -27,12 +27,19 @@ inline constexpr bool stack_holds_wide_vectors = true;
 #endif
 
 #if BATCHNORM_X86_DISPATCH
-// Asked of the processor itself: Clang 14 has no name for f16c, and its cpuid.h does not assemble under -masm=intel.
-inline bool has_f16c() {
-  unsigned eax = 1, ebx, ecx = 0, edx;
-  asm("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-  return (ecx >> 29 & 1) != 0;
+struct CpuId {
+  unsigned eax, ebx, ecx, edx;
+};
+
+// The instruction itself: Clang 14's cpuid.h does not assemble under -masm=intel.
+inline CpuId cpuid(unsigned leaf, unsigned subleaf) {
+  CpuId result{leaf, 0, subleaf, 0};
+  asm("cpuid" : "+a"(result.eax), "=b"(result.ebx), "+c"(result.ecx), "=d"(result.edx));
+  return result;
 }
+
+// Clang 14 has no name for f16c to ask __builtin_cpu_supports by.
+inline bool has_f16c() { return (cpuid(1, 0).ecx >> 29 & 1) != 0; }
 #endif
 
 /// The best instruction set that this processor has and this compiler may be trusted with.
