@@ -4,10 +4,15 @@
 #define BATCHNORM_BATCH_NORM_HPP
 
 #include <cstdint>
+#include <initializer_list>
 #include <utility>
+#include <vector>
 
+#include "batchnorm/as_vector.hpp"
+#include "batchnorm/detail/interface/values.hpp"
 #include "batchnorm/detail/layer.hpp"
 #include "batchnorm/options.hpp"
+#include "batchnorm/running_statistics.hpp"
 #include "batchnorm/saved_statistics.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -68,6 +73,8 @@ class BatchNorm {
   using Index = Eigen::Index;
   /// What a forward leaves for its backward.
   using SavedStatistics = batchnorm::SavedStatistics<Accumulator, Dims>;
+  /// The running statistics as a value.
+  using RunningStatistics = batchnorm::RunningStatistics<Param>;
 
   /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Throws
   /// std::invalid_argument if tensors of rank Dims have no such channel axis, or if SingleValue::use_running is asked
@@ -87,7 +94,7 @@ class BatchNorm {
 
   /// \name State
   /// The user may write to all of these. Sizes are checked at every call: num_features, or 0 where an option switches
-  /// the thing off.
+  /// the thing off. `as_vector` shows one as an Eigen vector.
   ///@{
 
   /// The scale (gamma), [num_features]; at first 1.
@@ -116,6 +123,38 @@ class BatchNorm {
   const Vector& bias_grad() const { return layer_.bias_grad; }
   ///@}
 
+  /// \name State from what people hold
+  /// Each copies num_features values into the vector of its name, whose memory stays where it is, and returns the
+  /// layer. The values may be an Eigen vector or array, a tensor of rank 1, an expression of these, a std::vector,
+  /// std::array or span, `{1, 2, 3}`, or anything else that has begin() and end() or data() and size(); they may be
+  /// computed from the vector itself, and are converted to Param. A layer whose options switch the vector off takes no
+  /// values. Throws std::invalid_argument for another number of values, and then has changed nothing.
+  ///
+  ///     bn.set_weight(std::vector<float>(64, 0.5f)).set_bias(Eigen::VectorXd::Zero(64));
+  ///@{
+
+  /// Sets the scale (gamma).
+  template <class Values = std::initializer_list<Param>>
+  BatchNorm& set_weight(const Values& values) {
+    return set_vector("weight", values, weight(), options().scale(), "scale");
+  }
+  /// Sets the shift (beta).
+  template <class Values = std::initializer_list<Param>>
+  BatchNorm& set_bias(const Values& values) {
+    return set_vector("bias", values, bias(), options().shift(), "shift");
+  }
+  /// Sets the running mean. num_batches_tracked() stays as it is.
+  template <class Values = std::initializer_list<Param>>
+  BatchNorm& set_running_mean(const Values& values) {
+    return set_vector("running_mean", values, running_mean(), options().track_running_stats(), "track_running_stats");
+  }
+  /// Sets the running variance. num_batches_tracked() stays as it is.
+  template <class Values = std::initializer_list<Param>>
+  BatchNorm& set_running_var(const Values& values) {
+    return set_vector("running_var", values, running_var(), options().track_running_stats(), "track_running_stats");
+  }
+  ///@}
+
   /// How many batches the running statistics have seen. Batches that leave them as they are do not count: empty ones,
   /// and those of a single value per channel unless options().single_value() is SingleValue::allow.
   std::int64_t num_batches_tracked() const { return layer_.num_batches_tracked; }
@@ -124,10 +163,25 @@ class BatchNorm {
   /// follows from it. A layer without running statistics has seen 0 batches, and takes no other number. Throws
   /// std::invalid_argument.
   BatchNorm& num_batches_tracked(std::int64_t batches) {
-    detail::require(batches >= 0, "expected num_batches_tracked of at least 0, got ", batches);
-    detail::require(batches == 0 || options().track_running_stats(),
-                    "expected num_batches_tracked of 0 for a layer without running statistics, got ", batches);
+    check_batches(batches);
     layer_.num_batches_tracked = batches;
+    return *this;
+  }
+
+  /// A copy of running_mean(), running_var() and num_batches_tracked().
+  RunningStatistics running_stats() const { return {running_mean(), running_var(), num_batches_tracked()}; }
+  /// Puts running statistics back, those of this layer or of another with as many channels, into the memory of
+  /// running_mean() and running_var(). Throws std::invalid_argument for sizes that do not fit and for a count that
+  /// num_batches_tracked(n) does not take, and then has changed nothing.
+  template <class P = Param>
+  BatchNorm& set_running_stats(const batchnorm::RunningStatistics<P>& statistics) {
+    const bool tracked = options().track_running_stats();
+    const auto mean = checked_values("running_mean", statistics.running_mean, tracked, "track_running_stats");
+    const auto var = checked_values("running_var", statistics.running_var, tracked, "track_running_stats");
+    check_batches(statistics.num_batches_tracked);
+    put(mean, running_mean());
+    put(var, running_var());
+    layer_.num_batches_tracked = statistics.num_batches_tracked;
     return *this;
   }
 
@@ -268,7 +322,40 @@ class BatchNorm {
   template <class>
   static constexpr bool never = false;
 
-  // An expression becomes a tensor, a tensor becomes its memory. Where a type is wrong, a check has said so.
+  // --- State.
+
+  void check_batches(std::int64_t batches) const {
+    detail::require(batches >= 0, "expected num_batches_tracked of at least 0, got ", batches);
+    detail::require(batches == 0 || options().track_running_stats(),
+                    "expected num_batches_tracked of 0 for a layer without running statistics, got ", batches);
+  }
+
+  // The values for a vector that the layer has if `used`, which is what the option of that name says.
+  template <class Values>
+  std::vector<Param> checked_values(const char* name, const Values& values, bool used, const char* option) const {
+    if (!layer_.whole) detail::fail<std::logic_error>("expected a layer, got one that was moved from");
+    auto result = detail::copied_values<Param>(name, values);
+    detail::require(used || result.empty(), "expected no ", name, " for a layer of ", option, "(false), got ",
+                    result.size(), " values");
+    detail::require(!used || static_cast<Index>(result.size()) == options().num_features(), "expected ", name,
+                    " of size ", options().num_features(), ", got ", result.size());
+    return result;
+  }
+
+  // In place, since the user may keep pointers to the vector's memory, unless the user has given it another size.
+  static void put(const std::vector<Param>& values, Vector& vector) {
+    const auto size = static_cast<Index>(values.size());
+    if (vector.size() != size) vector.resize(size);
+    for (Index c = 0; c < size; ++c) vector(c) = values[static_cast<std::size_t>(c)];
+  }
+
+  template <class Values>
+  BatchNorm& set_vector(const char* name, const Values& values, Vector& vector, bool used, const char* option) {
+    if constexpr (detail::check_values_type<Param, Values>()) put(checked_values(name, values, used, option), vector);
+    return *this;
+  }
+
+  // --- Calls. An expression becomes a tensor, a tensor becomes its memory. Where a type is wrong, a check has said so.
 
   template <class X>
   static constexpr bool check_input() {
