@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "batchnorm/as_vector.hpp"
+#include "batchnorm/detail/call.hpp"
 #include "batchnorm/detail/interface/values.hpp"
 #include "batchnorm/detail/layer.hpp"
 #include "batchnorm/options.hpp"
@@ -88,6 +89,15 @@ class BatchNorm {
   /// 64` works.
   BatchNorm(Index num_features)  // NOLINT(google-explicit-constructor)
       : BatchNorm(BatchNormOptions(num_features)) {}
+
+  /// Does not compile, with a sentence that says what to write.
+  template <class None = void>
+  BatchNorm() : BatchNorm(BatchNormOptions(1)) {
+    static_assert(
+        never<None>,
+        "batchnorm: a layer needs its number of channels: BatchNorm<float, 4> bn(64), or for a member of a class "
+        "BatchNorm<float, 4> bn{64}");
+  }
 
   /// The settings, as they were given.
   const BatchNormOptions& options() const { return layer_.options; }
@@ -253,9 +263,11 @@ class BatchNorm {
   /// call `infer`, and a `forward` of a const layer does not compile.
   template <class First, class... Rest>
   auto forward(const First& first, Rest&&... rest) {
-    if constexpr (detail::is_tensor<First>) {
+    if constexpr (!detail::check_call<detail::Call::forward, Dims, First, Rest...>()) {
+      return NoResult();
+    } else if constexpr (detail::is_input<Dims, First>) {
       return forward_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else if constexpr (detail::check_device_type<First>()) {
+    } else {
       return forward_on(first, std::forward<Rest>(rest)...);
     }
   }
@@ -275,9 +287,11 @@ class BatchNorm {
   /// changes the layer meanwhile.
   template <class First, class... Rest>
   auto infer(const First& first, Rest&&... rest) const {
-    if constexpr (detail::is_tensor<First>) {
+    if constexpr (!detail::check_call<detail::Call::forward, Dims, First, Rest...>()) {
+      return NoResult();
+    } else if constexpr (detail::is_input<Dims, First>) {
       return infer_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else if constexpr (detail::check_device_type<First>()) {
+    } else {
       return infer_on(first, std::forward<Rest>(rest)...);
     }
   }
@@ -301,9 +315,11 @@ class BatchNorm {
   /// std::invalid_argument for shapes and sizes that do not fit.
   template <class First, class... Rest>
   auto backward(const First& first, Rest&&... rest) {
-    if constexpr (detail::is_tensor<First>) {
+    if constexpr (!detail::check_call<detail::Call::backward, Dims, First, Rest...>()) {
+      return NoResult();
+    } else if constexpr (detail::is_input<Dims, First>) {
       return backward_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else if constexpr (detail::check_device_type<First>()) {
+    } else {
       return backward_on(first, std::forward<Rest>(rest)...);
     }
   }
@@ -321,6 +337,9 @@ class BatchNorm {
   // For a static_assert that fails where its function is called.
   template <class>
   static constexpr bool never = false;
+
+  // What a call of which a check has said what is wrong returns, so that no other error follows.
+  using NoResult = Eigen::Tensor<T, Dims, Eigen::RowMajor>;
 
   // --- State.
 
@@ -373,6 +392,8 @@ class BatchNorm {
       auto y = detail::result_like(input);
       layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
       return y;
+    } else {
+      return NoResult();
     }
   }
 
@@ -391,6 +412,8 @@ class BatchNorm {
       auto y = detail::result_like(input);
       layer_.infer(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
       return y;
+    } else {
+      return NoResult();
     }
   }
 
@@ -407,6 +430,8 @@ class BatchNorm {
     if constexpr (check_input<X>() && check_input<Dy>() && detail::check_gradient_type<X, Dy>()) {
       return backward_with(device, detail::evaluated(device, x), detail::evaluated(device, dy),
                            std::forward<Last>(last)...);
+    } else {
+      return NoResult();
     }
   }
 

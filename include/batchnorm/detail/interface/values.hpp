@@ -3,7 +3,6 @@
 #ifndef BATCHNORM_DETAIL_INTERFACE_VALUES_HPP
 #define BATCHNORM_DETAIL_INTERFACE_VALUES_HPP
 
-#include <iterator>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -12,39 +11,6 @@
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
-
-template <class Derived>
-std::true_type derives_from_dense(const Eigen::DenseBase<Derived>*);
-std::false_type derives_from_dense(...);
-
-/// A matrix or array of Eigen's, or an expression of them.
-template <class X>
-inline constexpr bool is_dense = decltype(derives_from_dense(std::declval<plain<X>*>()))::value;
-
-template <class X, class = void>
-inline constexpr bool has_begin_and_end = false;
-template <class X>
-inline constexpr bool has_begin_and_end<
-    X, std::void_t<decltype(*std::begin(std::declval<X&>())), decltype(std::end(std::declval<X&>()))>> = true;
-
-template <class X, class = void>
-inline constexpr bool has_data_and_size = false;
-template <class X>
-inline constexpr bool has_data_and_size<
-    X, std::void_t<decltype(*std::declval<X&>().data()), decltype(static_cast<Index>(std::declval<X&>().size()))>> =
-    true;
-
-/// The type of the elements of what has a beginning and an end, or data and a size; void for anything else.
-template <class X>
-auto element_of() {
-  if constexpr (has_begin_and_end<const X>) {
-    return std::enable_if<true, std::decay_t<decltype(*std::begin(std::declval<const X&>()))>>();
-  } else if constexpr (has_data_and_size<const X>) {
-    return std::enable_if<true, std::decay_t<decltype(*std::declval<const X&>().data())>>();
-  } else {
-    return std::enable_if<true, void>();
-  }
-}
 
 // A number of Eigen's 16-bit types converts to and from float alone.
 template <class To, class From>
