@@ -1,4 +1,4 @@
-# `cmake --install`: the headers, a CMake package and a pkg-config file, all free of absolute paths.
+# `cmake --install`: the headers and the unit of the kernels, a CMake package and a pkg-config file, all free of absolute paths.
 
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -6,14 +6,14 @@ include(CMakePackageConfigHelpers)
 set(package_dir "${CMAKE_INSTALL_DATADIR}/cmake/batchnorm")
 
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/batchnorm" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
-        FILES_MATCHING PATTERN "*.hpp"
+        FILES_MATCHING PATTERN "*.hpp" PATTERN "kernels.cpp"
 )
 install(TARGETS batchnorm EXPORT batchnorm-targets INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(EXPORT batchnorm-targets NAMESPACE batchnorm:: DESTINATION "${package_dir}")
 
 configure_package_config_file(
   "${PROJECT_SOURCE_DIR}/cmake/batchnorm-config.cmake.in" "${PROJECT_BINARY_DIR}/batchnorm-config.cmake"
-  INSTALL_DESTINATION "${package_dir}" NO_SET_AND_CHECK_MACRO NO_CHECK_REQUIRED_COMPONENTS_MACRO
+  INSTALL_DESTINATION "${package_dir}" PATH_VARS CMAKE_INSTALL_INCLUDEDIR NO_SET_AND_CHECK_MACRO NO_CHECK_REQUIRED_COMPONENTS_MACRO
 )
 # Before 1.0 a minor version may break its users; a header-only package fits every architecture.
 write_basic_package_version_file(

@@ -92,7 +92,8 @@ TEST_CASE("an input with another number of channels is refused by every call, an
   }
   Layer last(BatchNormOptions(3).channel_axis(-1));
   CHECK_THROWS_MATCHES(last.forward(used.x), std::invalid_argument,
-                       Message("batchnorm: expected 3 channels on axis 3, got 5 in shape [2, 3, 4, 5]"));
+                       Message("batchnorm: expected 3 channels on axis 3, got 5 in shape [2, 3, 4, 5]; axis 1 has 3: "
+                               "BatchNormOptions(3).channel_axis(1)"));
 }
 
 TEST_CASE("an empty input with another number of channels is refused too") {
@@ -100,6 +101,23 @@ TEST_CASE("an empty input with another number of channels is refused too") {
   const Tensor wrong(0, 5, 4, 5);
   check_throws<std::invalid_argument>(used, "expected 3 channels on axis 1, got 5 in shape [0, 5, 4, 5]",
                                       [&] { used.bn.forward(wrong); });
+}
+
+TEST_CASE("where another axis has the channels, the message says how to choose it, and else it does not") {
+  const auto check = [](auto layer, auto x, const std::string& message) {
+    CHECK_THROWS_MATCHES(layer.infer(x), std::invalid_argument, Message("batchnorm: " + message));
+  };
+  check(Layer(64), Tensor(2, 28, 28, 64),
+        "expected 64 channels on axis 1, got 28 in shape [2, 28, 28, 64]; the last axis has 64: "
+        "BatchNormOptions(64).channel_axis(-1)");
+  check(Layer(BatchNormOptions::keras(64)), Tensor(2, 64, 28, 28),
+        "expected 64 channels on axis 3, got 28 in shape [2, 64, 28, 28]; axis 1 has 64: "
+        "BatchNormOptions(64).channel_axis(1)");
+  check(BatchNorm<float, 2>(16), Eigen::Tensor<float, 2>(16, 100),
+        "expected 16 channels on axis 1, got 100 in shape [16, 100]; axis 0 has 16: "
+        "BatchNormOptions(16).channel_axis(0)");
+  // The samples' axis, and the one in between, are not where channels lie.
+  check(Layer(28), Tensor(28, 3, 28, 5), "expected 28 channels on axis 1, got 3 in shape [28, 3, 28, 5]");
 }
 
 TEST_CASE("an output of another shape is refused and never resized") {

@@ -4,10 +4,16 @@
 #define BATCHNORM_BATCH_NORM_HPP
 
 #include <cstdint>
+#include <initializer_list>
 #include <utility>
+#include <vector>
 
+#include "batchnorm/as_vector.hpp"
+#include "batchnorm/detail/call.hpp"
+#include "batchnorm/detail/interface/values.hpp"
 #include "batchnorm/detail/layer.hpp"
 #include "batchnorm/options.hpp"
+#include "batchnorm/running_statistics.hpp"
 #include "batchnorm/saved_statistics.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -68,6 +74,8 @@ class BatchNorm {
   using Index = Eigen::Index;
   /// What a forward leaves for its backward.
   using SavedStatistics = batchnorm::SavedStatistics<Accumulator, Dims>;
+  /// The running statistics as a value.
+  using RunningStatistics = batchnorm::RunningStatistics<Param>;
 
   /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Throws
   /// std::invalid_argument if tensors of rank Dims have no such channel axis, or if SingleValue::use_running is asked
@@ -82,12 +90,21 @@ class BatchNorm {
   BatchNorm(Index num_features)  // NOLINT(google-explicit-constructor)
       : BatchNorm(BatchNormOptions(num_features)) {}
 
+  /// Does not compile, with a sentence that says what to write.
+  template <class None = void>
+  BatchNorm() : BatchNorm(BatchNormOptions(1)) {
+    static_assert(
+        never<None>,
+        "batchnorm: a layer needs its number of channels: BatchNorm<float, 4> bn(64), or for a member of a class "
+        "BatchNorm<float, 4> bn{64}");
+  }
+
   /// The settings, as they were given.
   const BatchNormOptions& options() const { return layer_.options; }
 
   /// \name State
   /// The user may write to all of these. Sizes are checked at every call: num_features, or 0 where an option switches
-  /// the thing off.
+  /// the thing off. `as_vector` shows one as an Eigen vector.
   ///@{
 
   /// The scale (gamma), [num_features]; at first 1.
@@ -116,6 +133,38 @@ class BatchNorm {
   const Vector& bias_grad() const { return layer_.bias_grad; }
   ///@}
 
+  /// \name State from what people hold
+  /// Each copies num_features values into the vector of its name, whose memory stays where it is, and returns the
+  /// layer. The values may be an Eigen vector or array, a tensor of rank 1, an expression of these, a std::vector,
+  /// std::array or span, `{1, 2, 3}`, or anything else that has begin() and end() or data() and size(); they may be
+  /// computed from the vector itself, and are converted to Param. A layer whose options switch the vector off takes no
+  /// values. Throws std::invalid_argument for another number of values, and then has changed nothing.
+  ///
+  ///     bn.set_weight(std::vector<float>(64, 0.5f)).set_bias(Eigen::VectorXd::Zero(64));
+  ///@{
+
+  /// Sets the scale (gamma).
+  template <class Values = std::initializer_list<Param>>
+  BatchNorm& set_weight(const Values& values) {
+    return set_vector("weight", values, weight(), options().scale(), "scale");
+  }
+  /// Sets the shift (beta).
+  template <class Values = std::initializer_list<Param>>
+  BatchNorm& set_bias(const Values& values) {
+    return set_vector("bias", values, bias(), options().shift(), "shift");
+  }
+  /// Sets the running mean. num_batches_tracked() stays as it is.
+  template <class Values = std::initializer_list<Param>>
+  BatchNorm& set_running_mean(const Values& values) {
+    return set_vector("running_mean", values, running_mean(), options().track_running_stats(), "track_running_stats");
+  }
+  /// Sets the running variance. num_batches_tracked() stays as it is.
+  template <class Values = std::initializer_list<Param>>
+  BatchNorm& set_running_var(const Values& values) {
+    return set_vector("running_var", values, running_var(), options().track_running_stats(), "track_running_stats");
+  }
+  ///@}
+
   /// How many batches the running statistics have seen. Batches that leave them as they are do not count: empty ones,
   /// and those of a single value per channel unless options().single_value() is SingleValue::allow.
   std::int64_t num_batches_tracked() const { return layer_.num_batches_tracked; }
@@ -124,10 +173,25 @@ class BatchNorm {
   /// follows from it. A layer without running statistics has seen 0 batches, and takes no other number. Throws
   /// std::invalid_argument.
   BatchNorm& num_batches_tracked(std::int64_t batches) {
-    detail::require(batches >= 0, "expected num_batches_tracked of at least 0, got ", batches);
-    detail::require(batches == 0 || options().track_running_stats(),
-                    "expected num_batches_tracked of 0 for a layer without running statistics, got ", batches);
+    check_batches(batches);
     layer_.num_batches_tracked = batches;
+    return *this;
+  }
+
+  /// A copy of running_mean(), running_var() and num_batches_tracked().
+  RunningStatistics running_stats() const { return {running_mean(), running_var(), num_batches_tracked()}; }
+  /// Puts running statistics back, those of this layer or of another with as many channels, into the memory of
+  /// running_mean() and running_var(). Throws std::invalid_argument for sizes that do not fit and for a count that
+  /// num_batches_tracked(n) does not take, and then has changed nothing.
+  template <class P = Param>
+  BatchNorm& set_running_stats(const batchnorm::RunningStatistics<P>& statistics) {
+    const bool tracked = options().track_running_stats();
+    const auto mean = checked_values("running_mean", statistics.running_mean, tracked, "track_running_stats");
+    const auto var = checked_values("running_var", statistics.running_var, tracked, "track_running_stats");
+    check_batches(statistics.num_batches_tracked);
+    put(mean, running_mean());
+    put(var, running_var());
+    layer_.num_batches_tracked = statistics.num_batches_tracked;
     return *this;
   }
 
@@ -199,9 +263,11 @@ class BatchNorm {
   /// call `infer`, and a `forward` of a const layer does not compile.
   template <class First, class... Rest>
   auto forward(const First& first, Rest&&... rest) {
-    if constexpr (detail::is_tensor<First>) {
+    if constexpr (!detail::check_call<detail::Call::forward, Dims, First, Rest...>()) {
+      return NoResult();
+    } else if constexpr (detail::is_input<Dims, First>) {
       return forward_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else if constexpr (detail::check_device_type<First>()) {
+    } else {
       return forward_on(first, std::forward<Rest>(rest)...);
     }
   }
@@ -221,9 +287,11 @@ class BatchNorm {
   /// changes the layer meanwhile.
   template <class First, class... Rest>
   auto infer(const First& first, Rest&&... rest) const {
-    if constexpr (detail::is_tensor<First>) {
+    if constexpr (!detail::check_call<detail::Call::forward, Dims, First, Rest...>()) {
+      return NoResult();
+    } else if constexpr (detail::is_input<Dims, First>) {
       return infer_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else if constexpr (detail::check_device_type<First>()) {
+    } else {
       return infer_on(first, std::forward<Rest>(rest)...);
     }
   }
@@ -247,9 +315,11 @@ class BatchNorm {
   /// std::invalid_argument for shapes and sizes that do not fit.
   template <class First, class... Rest>
   auto backward(const First& first, Rest&&... rest) {
-    if constexpr (detail::is_tensor<First>) {
+    if constexpr (!detail::check_call<detail::Call::backward, Dims, First, Rest...>()) {
+      return NoResult();
+    } else if constexpr (detail::is_input<Dims, First>) {
       return backward_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
-    } else if constexpr (detail::check_device_type<First>()) {
+    } else {
       return backward_on(first, std::forward<Rest>(rest)...);
     }
   }
@@ -268,7 +338,43 @@ class BatchNorm {
   template <class>
   static constexpr bool never = false;
 
-  // An expression becomes a tensor, a tensor becomes its memory. Where a type is wrong, a check has said so.
+  // What a call of which a check has said what is wrong returns, so that no other error follows.
+  using NoResult = Eigen::Tensor<T, Dims, Eigen::RowMajor>;
+
+  // --- State.
+
+  void check_batches(std::int64_t batches) const {
+    detail::require(batches >= 0, "expected num_batches_tracked of at least 0, got ", batches);
+    detail::require(batches == 0 || options().track_running_stats(),
+                    "expected num_batches_tracked of 0 for a layer without running statistics, got ", batches);
+  }
+
+  // The values for a vector that the layer has if `used`, which is what the option of that name says.
+  template <class Values>
+  std::vector<Param> checked_values(const char* name, const Values& values, bool used, const char* option) const {
+    if (!layer_.whole) detail::fail<std::logic_error>("expected a layer, got one that was moved from");
+    auto result = detail::copied_values<Param>(name, values);
+    detail::require(used || result.empty(), "expected no ", name, " for a layer of ", option, "(false), got ",
+                    result.size(), " values");
+    detail::require(!used || static_cast<Index>(result.size()) == options().num_features(), "expected ", name,
+                    " of size ", options().num_features(), ", got ", result.size());
+    return result;
+  }
+
+  // In place, since the user may keep pointers to the vector's memory, unless the user has given it another size.
+  static void put(const std::vector<Param>& values, Vector& vector) {
+    const auto size = static_cast<Index>(values.size());
+    if (vector.size() != size) vector.resize(size);
+    for (Index c = 0; c < size; ++c) vector(c) = values[static_cast<std::size_t>(c)];
+  }
+
+  template <class Values>
+  BatchNorm& set_vector(const char* name, const Values& values, Vector& vector, bool used, const char* option) {
+    if constexpr (detail::check_values_type<Param, Values>()) put(checked_values(name, values, used, option), vector);
+    return *this;
+  }
+
+  // --- Calls. An expression becomes a tensor, a tensor becomes its memory. Where a type is wrong, a check has said so.
 
   template <class X>
   static constexpr bool check_input() {
@@ -286,6 +392,8 @@ class BatchNorm {
       auto y = detail::result_like(input);
       layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
       return y;
+    } else {
+      return NoResult();
     }
   }
 
@@ -304,6 +412,8 @@ class BatchNorm {
       auto y = detail::result_like(input);
       layer_.infer(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
       return y;
+    } else {
+      return NoResult();
     }
   }
 
@@ -320,6 +430,8 @@ class BatchNorm {
     if constexpr (check_input<X>() && check_input<Dy>() && detail::check_gradient_type<X, Dy>()) {
       return backward_with(device, detail::evaluated(device, x), detail::evaluated(device, dy),
                            std::forward<Last>(last)...);
+    } else {
+      return NoResult();
     }
   }
 

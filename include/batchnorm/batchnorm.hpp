@@ -3,10 +3,12 @@
 #ifndef BATCHNORM_BATCHNORM_HPP
 #define BATCHNORM_BATCHNORM_HPP
 
+#include "batchnorm/as_vector.hpp"
 #include "batchnorm/batch_norm.hpp"
 #include "batchnorm/functional.hpp"
 #include "batchnorm/moments.hpp"
 #include "batchnorm/options.hpp"
+#include "batchnorm/running_statistics.hpp"
 #include "batchnorm/version.hpp"
 
 #endif  // BATCHNORM_BATCHNORM_HPP

@@ -1,4 +1,5 @@
-# Compiles SOURCE, which must fail with the sentence of its first line ("// expects: ..."), or succeed if there is none.
+# Compiles SOURCE, which must fail with the sentence of its first line ("// expects: ..."), as the first error and within
+# the first 12 lines, or succeed if there is none.
 # Run with -D COMPILER=... -D SOURCE=... -D INCLUDES=first|second|...
 
 file(STRINGS "${SOURCE}" expected LIMIT_COUNT 1 REGEX "^// expects: ")
@@ -20,9 +21,16 @@ endif()
 if(result EQUAL 0)
   message(FATAL_ERROR "expected ${SOURCE} not to compile, but it did")
 endif()
-string(FIND "${output}" "${expected}" found)
-if(found EQUAL -1)
-  message(FATAL_ERROR "expected the error \"${expected}\", got:\n${output}")
+# The sentence is the first error, and stands where someone sees it who reads no more than the beginning.
+string(FIND "${output}" "error: " at)
+string(SUBSTRING "${output}" 0 ${at} before)
+string(REGEX REPLACE "[^\n]" "" before "${before}")
+string(LENGTH "${before}" lines_before)
+string(SUBSTRING "${output}" ${at} -1 first)
+string(REGEX REPLACE "\n.*" "" first "${first}")
+string(FIND "${first}" "${expected}" found)
+if(found EQUAL -1 OR NOT lines_before LESS 12)
+  message(FATAL_ERROR "expected the error \"${expected}\" first and in the first 12 lines, got:\n${output}")
 endif()
 string(REGEX MATCHALL "error: " errors "${output}")
 list(LENGTH errors count)

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <string>
 
@@ -12,8 +13,8 @@
 
 namespace {
 
-std::vector<double> results_at(const std::string& isa) {
-  const std::string command = "BATCHNORM_MAX_ISA=" + isa + " \"" BATCHNORM_ISA_RESULTS "\"";
+std::vector<double> results_at(const std::string& isa, const std::string& variables = "") {
+  const std::string command = variables + " BATCHNORM_MAX_ISA=" + isa + " \"" BATCHNORM_ISA_RESULTS "\"";
   std::FILE* const pipe = popen(command.c_str(), "r");
   REQUIRE(pipe != nullptr);
   std::vector<double> values(1 << 16), all;
@@ -49,6 +50,15 @@ struct Differences {
 };
 
 }  // namespace
+
+TEST_CASE("results have the same bits whatever the size of the cache") {
+  const auto reference = results_at("avx512");
+  for (const char* bytes : {"0", "1000000000000", ""}) {
+    const auto found = results_at("avx512", std::string("BATCHNORM_CACHE_BYTES=") + bytes);
+    REQUIRE(found.size() == reference.size());
+    CHECK(std::memcmp(found.data(), reference.data(), found.size() * sizeof(double)) == 0);
+  }
+}
 
 TEST_CASE(
     "instruction sets differ by 2 ulps of a channel's scale in y and dx, 4 in running statistics, and double by "

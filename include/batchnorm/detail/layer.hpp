@@ -50,6 +50,34 @@ inline bool enters_running_stats(const BatchNormOptions& options, Index values_p
   return values_per_channel != 1 || options.single_value() == SingleValue::allow;
 }
 
+/// What an error message adds where another axis has as many elements as there are channels: the option that names it.
+/// Axis 0 is told of for rank 2 alone, where samples may lie in columns; else it is the samples'.
+template <class Shape>
+struct OtherAxisText {
+  const Shape& shape;
+  Index channels;
+  int axis;
+
+  friend std::ostream& operator<<(std::ostream& out, const OtherAxisText& text) {
+    const int rank = static_cast<int>(text.shape.size()), last = rank - 1;
+    const auto fits = [&](int other) {
+      return other != text.axis && text.shape[static_cast<std::size_t>(other)] == text.channels;
+    };
+    if (fits(last)) {
+      out << "; the last axis has " << text.channels << ": BatchNormOptions(" << text.channels << ").channel_axis(-1)";
+    } else if (const int other = rank == 2 ? 0 : 1; fits(other)) {
+      out << "; axis " << other << " has " << text.channels << ": BatchNormOptions(" << text.channels
+          << ").channel_axis(" << other << ")";
+    }
+    return out;
+  }
+};
+
+template <class Shape>
+OtherAxisText<Shape> other_axis_text(const Shape& shape, Index channels, int axis) {
+  return {shape, channels, axis};
+}
+
 template <class A, class = void>
 inline constexpr bool is_printable = false;
 template <class A>
@@ -367,7 +395,7 @@ struct Layer {
     if (!whole) fail<std::logic_error>("expected a layer, got one that was moved from");
     const Index found = shape[static_cast<std::size_t>(axis)];
     require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found, " in shape ",
-            shape_text(shape));
+            shape_text(shape), other_axis_text(shape, channels(), axis));
     check_vector("weight", weight, options.scale());
     check_vector("bias", bias, options.shift());
     check_vector("weight_grad", weight_grad, options.scale());

@@ -3,6 +3,12 @@
 #ifndef BATCHNORM_DETAIL_INTERFACE_EIGEN_HPP
 #define BATCHNORM_DETAIL_INTERFACE_EIGEN_HPP
 
+// By the include guards of Eigen's headers, of which the second is there only where they have threads.
+#if defined(EIGEN_USE_THREADS) && defined(EIGEN_CXX11_TENSOR_TENSOR_H) && \
+    !defined(EIGEN_CXX11_TENSOR_TENSOR_DEVICE_THREAD_POOL_H)
+#error "batchnorm: define EIGEN_USE_THREADS before the first include of Eigen's tensors, or by -DEIGEN_USE_THREADS"
+#endif
+
 #include <unsupported/Eigen/CXX11/Tensor>
 
 #include <cstddef>

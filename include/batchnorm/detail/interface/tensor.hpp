@@ -9,25 +9,14 @@
 #include <type_traits>
 #include <utility>
 
-#include "batchnorm/detail/interface/eigen.hpp"
 #include "batchnorm/detail/interface/error.hpp"
+#include "batchnorm/detail/interface/kinds.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 /// Sizes and offsets in our own arithmetic: 64 bits, also where Eigen is told to index by fewer.
 using Index = std::conditional_t<(sizeof(Eigen::Index) >= sizeof(std::int64_t)), Eigen::Index, std::int64_t>;
-
-template <class X>
-using plain = std::remove_cv_t<std::remove_reference_t<X>>;
-
-template <class Derived>
-std::true_type derives_from_tensor(const Eigen::TensorBase<Derived, Eigen::ReadOnlyAccessors>*);
-std::false_type derives_from_tensor(...);
-
-/// Any tensor expression, a tensor itself included.
-template <class X>
-inline constexpr bool is_tensor = decltype(derives_from_tensor(std::declval<plain<X>*>()))::value;
 
 /// Tensors whose elements lie in memory: Tensor, TensorFixedSize and TensorMap.
 template <class X>
@@ -106,10 +95,56 @@ constexpr bool check_scalar_type() {
   return is_real<T>;
 }
 
+/// What is said of an X that was handed in where a tensor of rank Dims is expected, and is none.
+template <int Dims, class X>
+constexpr void fail_for_no_tensor() {
+  using Held = std::decay_t<X>;  // of an array a pointer
+  constexpr bool is_pointer = std::is_pointer_v<Held>;
+  if constexpr (is_dense<X> && Dims == 2) {
+    static_assert(!is_dense<X>,
+                  "batchnorm: expected an Eigen tensor, got a matrix: write "
+                  "Eigen::TensorMap<const Eigen::Tensor<float, 2>>(matrix.data(), matrix.rows(), matrix.cols()), with "
+                  "your scalar, and Tensor<float, 2, Eigen::RowMajor> if the matrix is row-major");
+  } else if constexpr (is_dense<X>) {
+    static_assert(
+        !is_dense<X>,
+        "batchnorm: a matrix has 2 axes, and the layer's tensors have another number of them (Dims): write "
+        "Eigen::TensorMap<const Eigen::Tensor<float, 4>>(matrix.data(), n, c, h, w), with your scalar, rank "
+        "and sizes, and Tensor<float, 4, Eigen::RowMajor> if the matrix is row-major, or use a layer of rank 2");
+  } else if constexpr (is_pointer && Dims == 2) {
+    static_assert(
+        !is_pointer,
+        "batchnorm: a pointer does not tell the shape of what it points to: write "
+        "Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor>>(pointer, n, c), with your scalar and "
+        "sizes and without the const for a result, or an Eigen::Map of a matrix where matrices are taken");
+  } else if constexpr (is_pointer) {
+    static_assert(!is_pointer,
+                  "batchnorm: a pointer does not tell the shape of what it points to: write "
+                  "Eigen::TensorMap<const Eigen::Tensor<float, 4, Eigen::RowMajor>>(pointer, n, c, h, w), with your "
+                  "scalar, rank and sizes, and without the const for a result");
+  } else if constexpr (has_numbers_in_memory<X> && Dims == 2) {
+    static_assert(
+        !has_numbers_in_memory<X>,
+        "batchnorm: a container does not tell the shape of a tensor: write "
+        "Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor>>(values.data(), n, c), with your "
+        "scalar and sizes and without the const for a result, or an Eigen::Map of a matrix where matrices are "
+        "taken");
+  } else if constexpr (has_numbers_in_memory<X>) {
+    static_assert(
+        !has_numbers_in_memory<X>,
+        "batchnorm: a container does not tell the shape of a tensor: write "
+        "Eigen::TensorMap<const Eigen::Tensor<float, 4, Eigen::RowMajor>>(values.data(), n, c, h, w), with your "
+        "scalar, rank and sizes, and without the const for a result");
+  } else {
+    static_assert(is_tensor<X>,
+                  "batchnorm: expected an Eigen tensor: a Tensor, TensorFixedSize, TensorMap or an expression of them; "
+                  "the values of anything else have to be copied into one");
+  }
+}
+
 template <class T, int Dims, class X>
 constexpr bool check_input_type() {
-  static_assert(is_tensor<X>,
-                "batchnorm: expected an Eigen tensor: a Tensor, TensorFixedSize, TensorMap or an expression of them");
+  if constexpr (!is_tensor<X>) fail_for_no_tensor<Dims, X>();
   if constexpr (is_tensor<X>) {
     constexpr bool same_rank = rank_of<X> == Dims, same_scalar = std::is_same_v<scalar_of<X>, T>;
     static_assert(same_rank, "batchnorm: the rank of the tensor differs from the layer's Dims");
@@ -124,7 +159,11 @@ constexpr bool check_input_type() {
 template <class X, class Y>
 constexpr bool check_output_type() {
   constexpr bool stored = is_tensor<Y> && has_storage<plain<Y>>;
-  static_assert(stored, "batchnorm: the result can only be written to a Tensor, TensorFixedSize or TensorMap");
+  static_assert(
+      stored,
+      "batchnorm: the result can only be written to a Tensor, TensorFixedSize or TensorMap; for a pointer or a "
+      "container's memory write Eigen::TensorMap<Eigen::Tensor<float, 4, Eigen::RowMajor>>(pointer, n, c, h, w), "
+      "with your scalar, rank and sizes");
   if constexpr (stored) {
     constexpr bool writable = is_writable<Y>(), same_rank = rank_of<Y> == rank_of<X>;
     constexpr bool same_scalar = std::is_same_v<scalar_of<Y>, scalar_of<X>>;

@@ -40,10 +40,29 @@
 #define BATCHNORM_KERNELS(TEMPLATE) BATCHNORM_KERNELS_BY(TEMPLATE, run_baseline)
 #endif
 
+// A program without the unit that compiles the kernels does not link, and what the linker then misses says so by its
+// name: a function that kernels.hpp defines beside the kernels, and to which every unit refers that leaves them to
+// another. (The namespace tells of flags that differ.)
+BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+template <class>
+void batchnorm_kernels_are_missing__include_batchnorm_kernels_hpp_in_one_unit() {}
+}  // namespace detail
+BATCHNORM_NAMESPACE_END
+
+#if defined(__GNUC__) || defined(__clang__)
+#define BATCHNORM_USED __attribute__((used))
+#else
+#define BATCHNORM_USED
+#endif
+
 #ifdef BATCHNORM_EXTERN_KERNELS
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 BATCHNORM_KERNELS(extern template)
+extern template void batchnorm_kernels_are_missing__include_batchnorm_kernels_hpp_in_one_unit<void>();
+BATCHNORM_USED inline void (*const kernels_unit)() =
+    &batchnorm_kernels_are_missing__include_batchnorm_kernels_hpp_in_one_unit<void>;
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 #endif

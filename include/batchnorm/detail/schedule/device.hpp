@@ -22,16 +22,24 @@ struct has_threads<
                                                                            std::declval<void (*)(Index, Index)>()))>>
     : std::true_type {};
 
+/// Whether X is a device of the CPU, or would be one had Eigen defined it.
+template <class X>
+inline constexpr bool is_device =
+    std::is_convertible_v<const X*, const Eigen::DefaultDevice*> || is_thread_pool_device<X> || has_threads<X>::value;
+
 // Of a first argument that is no tensor.
 template <class Device>
 constexpr bool check_device_type() {
-  constexpr bool is_device =
-      std::is_convertible_v<const Device*, const Eigen::DefaultDevice*> || has_threads<Device>::value;
-  static_assert(is_device,
+  constexpr bool undefined = is_thread_pool_device<Device> && !has_threads<Device>::value;
+  static_assert(
+      !undefined,
+      "batchnorm: Eigen::ThreadPoolDevice is declared here and not defined: define EIGEN_USE_THREADS before the "
+      "first include of Eigen's tensors, or with the compiler's option -DEIGEN_USE_THREADS");
+  static_assert(is_device<Device>,
                 "batchnorm: expected an Eigen tensor, or an Eigen device that runs on the CPU and then a tensor; the "
                 "devices are DefaultDevice, ThreadPoolDevice with EIGEN_USE_THREADS defined before the first include "
                 "of Eigen's tensors, and classes with its numThreads, currentThreadId and parallelFor");
-  return is_device;
+  return is_device<Device> && !undefined;
 }
 
 /// How many threads to use for work on so many bytes: one where the caller is itself one of the device's threads,

@@ -1,0 +1,10 @@
+// expects: batchnorm: a pointer does not tell the shape of what it points to: write Eigen::TensorMap<const
+// Eigen::Tensor<float, 4, Eigen::RowMajor>>(pointer, n, c, h, w)
+
+#include <batchnorm/batchnorm.hpp>
+
+int main() {
+  batchnorm::BatchNorm<float, 3> bn(3);
+  Eigen::Tensor<float, 3> x(2, 3, 4), y(2, 3, 4);
+  auto z = bn.forward(x.data());
+}
