@@ -4,6 +4,7 @@
 #define BATCHNORM_BATCHNORM_HPP
 
 #include "batchnorm/batch_norm.hpp"
+#include "batchnorm/frozen_batch_norm.hpp"
 #include "batchnorm/functional.hpp"
 #include "batchnorm/moments.hpp"
 #include "batchnorm/options.hpp"
