@@ -159,7 +159,13 @@ class FrozenBatchNorm {
   ///@{
 
   /// One sample, channels() neighbouring numbers.
-  void apply(const T* x, T* y) const noexcept { normalize(1, 1, x, sample_strides(), y, sample_strides()); }
+  void apply(const T* x, T* y) const noexcept {
+    if (in_range_) {
+      detail::frozen::normalize_samples(1, channels(), coefficients(), x, 0, y, 0);
+    } else {
+      normalize_sample_exactly(x, y);
+    }
+  }
 
   /// One sample, and then f, which is given a column of channels() numbers.
   template <class F>
@@ -237,7 +243,6 @@ class FrozenBatchNorm {
   static constexpr Index part_size = 4096;
 
   static Eigen::Index eigen_size(Index size) noexcept { return static_cast<Eigen::Index>(size); }
-  static constexpr Strides sample_strides() noexcept { return {0, 1, 1}; }
 
   // --- State.
 
@@ -357,15 +362,23 @@ class FrozenBatchNorm {
 
   // --- The loops. Strides are between numbers.
 
-  BATCHNORM_ALWAYS_INLINE void normalize(Index outer, Index inner, const T* x, const Strides& x_strides, T* y,
-                                         const Strides& y_strides) const noexcept {
-    const detail::frozen::Coefficients<T> k{fast_mean_.data(), fast_scale_.data(), fast_shift_.data()};
+  detail::frozen::Coefficients<T> coefficients() const noexcept {
+    return {fast_mean_.data(), fast_scale_.data(), fast_shift_.data()};
+  }
+
+  // Apart, so that the path of every single sample sets no strides up.
+  BATCHNORM_NOINLINE void normalize_sample_exactly(const T* x, T* y) const noexcept {
+    normalize_exactly(1, 1, x, {0, 1, 1}, y, {0, 1, 1});
+  }
+
+  void normalize(Index outer, Index inner, const T* x, const Strides& x_strides, T* y,
+                 const Strides& y_strides) const noexcept {
     if (!in_range_) {
       normalize_exactly(outer, inner, x, x_strides, y, y_strides);
     } else if (inner == 1 && x_strides.channel == 1 && y_strides.channel == 1) {
-      detail::frozen::normalize_samples(outer, channels(), k, x, x_strides.outer, y, y_strides.outer);
+      detail::frozen::normalize_samples(outer, channels(), coefficients(), x, x_strides.outer, y, y_strides.outer);
     } else if (x_strides.inner == 1 && y_strides.inner == 1) {
-      detail::frozen::normalize_rows(outer, channels(), inner, k, x, x_strides, y, y_strides);
+      detail::frozen::normalize_rows(outer, channels(), inner, coefficients(), x, x_strides, y, y_strides);
     } else {
       normalize_apart(outer, inner, x, x_strides, y, y_strides);
     }
