@@ -39,8 +39,7 @@ int main() {
   use(batchnorm::FrozenBatchNorm<long double, 8>());
   batchnorm::FrozenBatchNorm<float> later;
   later.set_weight(one).set_bias(zero).set_running_mean(two).set_running_var(two).set_epsilon(1).set_channel_axis(0);
-  // Fewer numbers than a packet has.
-  const batchnorm::FrozenBatchNorm<float> three(3);
-  float sample[3] = {};
-  three.apply(sample, sample);
+  // Fewer numbers than a packet has, of which the compiler knows.
+  std::vector<float> sample{1, 2, 3};
+  batchnorm::FrozenBatchNorm<float>(3).apply(sample.data(), sample.data());
 }

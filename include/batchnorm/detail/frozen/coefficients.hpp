@@ -47,7 +47,7 @@ Rounded<T> rounded_to(const Normalization<double>& exact, const double& weight) 
   constexpr auto least = static_cast<double>((std::numeric_limits<float>::min)());
   constexpr auto largest = static_cast<double>((std::numeric_limits<float>::max)());
   constexpr double largest_double = (std::numeric_limits<double>::max)();
-  volatile float mean = static_cast<float>(exact.mean);  // volatile: under -Ofast it is else taken for the mean itself
+  volatile float mean = static_cast<float>(exact.mean);  // volatile: rounded for certain
   const double rest = exact.mean - static_cast<double>(mean);
   // An infinite mean leaves no rest, inf - inf being NaN.
   const double shift = std::abs(exact.mean) <= largest_double ? exact.shift - rest * exact.scale : exact.shift;
