@@ -12,6 +12,7 @@
 #include "batchnorm/detail/call.hpp"
 #include "batchnorm/detail/interface/values.hpp"
 #include "batchnorm/detail/layer.hpp"
+#include "batchnorm/frozen_batch_norm.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/running_statistics.hpp"
 #include "batchnorm/saved_statistics.hpp"
@@ -294,6 +295,21 @@ class BatchNorm {
     } else {
       return infer_on(first, std::forward<Rest>(rest)...);
     }
+  }
+
+  /// What `infer` does as an object of its own, with the present parameters and running statistics, the epsilon and the
+  /// channel axis: for a program that only runs the trained layer. `frozen<64>()` is one of 64 channels at compile
+  /// time. Throws std::logic_error for a layer without running statistics, and std::invalid_argument for another number
+  /// of channels than that at compile time.
+  template <int Channels = Eigen::Dynamic>
+  FrozenBatchNorm<T, Channels> frozen() const {
+    layer_.check_whole();
+    if (!options().track_running_stats()) {
+      detail::fail<std::logic_error>(
+          "expected a layer with running statistics to freeze, got one of track_running_stats(false)");
+    }
+    layer_.check_parameters();
+    return {weight(), bias(), running_mean(), running_var(), options().epsilon(), options().channel_axis()};
   }
 
   /// The gradient of a loss with respect to x, given that with respect to y, and adds those of the parameters into

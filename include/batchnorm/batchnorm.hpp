@@ -5,6 +5,7 @@
 
 #include "batchnorm/as_vector.hpp"
 #include "batchnorm/batch_norm.hpp"
+#include "batchnorm/frozen_batch_norm.hpp"
 #include "batchnorm/functional.hpp"
 #include "batchnorm/moments.hpp"
 #include "batchnorm/options.hpp"

@@ -392,17 +392,26 @@ struct Layer {
   // --- Checks.
 
   View check_input(const Shape<Dims>& shape, int layout) const {
-    if (!whole) fail<std::logic_error>("expected a layer, got one that was moved from");
+    check_whole();
     const Index found = shape[static_cast<std::size_t>(axis)];
     require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found, " in shape ",
             shape_text(shape), other_axis_text(shape, channels(), axis));
-    check_vector("weight", weight, options.scale());
-    check_vector("bias", bias, options.shift());
+    check_parameters();
     check_vector("weight_grad", weight_grad, options.scale());
     check_vector("bias_grad", bias_grad, options.shift());
+    return make_view(shape, layout, axis);
+  }
+
+  void check_whole() const {
+    if (!whole) fail<std::logic_error>("expected a layer, got one that was moved from");
+  }
+
+  // Parameters and running statistics.
+  void check_parameters() const {
+    check_vector("weight", weight, options.scale());
+    check_vector("bias", bias, options.shift());
     check_vector("running_mean", running_mean, options.track_running_stats());
     check_vector("running_var", running_var, options.track_running_stats());
-    return make_view(shape, layout, axis);
   }
 
   template <class AnyVector>

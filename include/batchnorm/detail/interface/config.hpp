@@ -83,15 +83,6 @@
 #define BATCHNORM_GCC_ASSEMBLY 0
 #endif
 
-// GCC makes an error of #warning under -Werror even in headers that it takes for the system's, hence the macro.
-#if BATCHNORM_FAST_MATH && !defined(BATCHNORM_NO_FAST_MATH_WARNING)
-#if defined(__GNUC__) || defined(__clang__)
-#warning "batchnorm: fast math: exactness is not promised (BATCHNORM_NO_FAST_MATH_WARNING turns this warning off)"
-#elif BATCHNORM_MSVC
-#pragma message("batchnorm: fast math: exactness is not promised (BATCHNORM_NO_FAST_MATH_WARNING turns this off)")
-#endif
-#endif
-
 // MSVC's warning level 4 tells of things that are meant: parameters and code for which one instance of a template has
 // no use (4100, 4702), conditions that are constants (4127), padding by alignas (4324), and functions that are not
 // inlined although they are marked so (4714).

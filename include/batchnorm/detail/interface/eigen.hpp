@@ -23,6 +23,16 @@
 #error "batchnorm needs Eigen 3.4 or later"
 #endif
 
+// What FrozenBatchNorm promises holds under fast math too, and its header does without this one. GCC makes an error of
+// #warning under -Werror even in headers that it takes for the system's, hence the macro.
+#if BATCHNORM_FAST_MATH && !defined(BATCHNORM_NO_FAST_MATH_WARNING)
+#if defined(__GNUC__) || defined(__clang__)
+#warning "batchnorm: fast math: exactness is not promised (BATCHNORM_NO_FAST_MATH_WARNING turns this warning off)"
+#elif BATCHNORM_MSVC
+#pragma message("batchnorm: fast math: exactness is not promised (BATCHNORM_NO_FAST_MATH_WARNING turns this off)")
+#endif
+#endif
+
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
