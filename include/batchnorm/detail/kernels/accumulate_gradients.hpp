@@ -27,7 +27,7 @@ enum class OtherSums {
 template <OtherSums Others>
 struct GradientTerms {
   static constexpr std::size_t tensors = 2, sums = Others == OtherSums::none ? 2 : 3;
-  static constexpr int most_packs = 2;
+  static constexpr int most_packs = 1;
   static constexpr Index additions = 16, column_rows = 8;
 
   template <class P>

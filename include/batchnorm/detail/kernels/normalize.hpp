@@ -68,22 +68,13 @@ struct Normalize {
         view, tile, y, streams,
         [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
           RangeCheck<V> out_of_range;
-          bool one_out_of_range = false;
-          for_each_pack<V>(tile.channels(), [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
-            using Q = typename decltype(type)::Pack;
-            const Normalization<Q> k = normalization_of<C, Q>(coefficients, c);
-            if constexpr (!std::is_same_v<C, A>) {
-              if constexpr (std::is_same_v<Q, V>) {
-                check(out_of_range, k);
-              } else {
-                RangeCheck<Q> one;
-                check(one, k);
-                one_out_of_range = one_out_of_range || one.found();
-              }
-            }
-            set(c, without_payload<T>(k.mean), without_payload<T>(k.scale), without_payload<T>(k.shift));
-          });
-          return !out_of_range.found() && !one_out_of_range;
+          for_each_padded_pack<V>(
+              coefficients, tile.channels(), [&](const auto& from, Index c) BATCHNORM_INLINE_LAMBDA {
+                const Normalization<V> k = normalization_of<C, V>(from, 0);
+                if constexpr (!std::is_same_v<C, A>) check(out_of_range, k);
+                set(c, without_payload<T>(k.mean), without_payload<T>(k.scale), without_payload<T>(k.shift));
+              });
+          return !out_of_range.found();
         },
         element);
     if constexpr (!std::is_same_v<C, A>) {

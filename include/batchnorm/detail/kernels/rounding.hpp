@@ -3,10 +3,12 @@
 #ifndef BATCHNORM_DETAIL_KERNELS_ROUNDING_HPP
 #define BATCHNORM_DETAIL_KERNELS_ROUNDING_HPP
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
+#include "batchnorm/detail/kernels/per_channel.hpp"
 #include "batchnorm/detail/simd/memory.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -93,6 +95,22 @@ BATCHNORM_ALWAYS_INLINE void check_term(RangeCheck<P>& check, const P& term) {
 /// rounding is no matter of a few vector operations.
 template <class T, class A, int Bytes>
 using ExactPack = std::conditional_t<is_16_bit<T>, typename KernelPack<T, A, Bytes>::One, KernelPack<T, A, Bytes>>;
+
+/// Calls f(arrays', c) for all of n channels, a pack V of them at a time, c being the first and arrays' the arrays from
+/// there on. For the last pack these are a copy that goes on with the last channel, so that f is compiled once.
+template <class V, class Arrays, class F>
+BATCHNORM_ALWAYS_INLINE void for_each_padded_pack(const Arrays& arrays, Index n, const F& f) {
+  typename Arrays::Scalar memory[static_cast<std::size_t>(Arrays::count)][static_cast<std::size_t>(V::size)];
+  for (Index c = 0; c < n; c += V::size) {
+    Arrays from = from_channel(arrays, c);
+    for (int k = 0; c + V::size > n && k < Arrays::count; ++k) {
+      if (from.arrays[k] == nullptr) continue;
+      for (Index i = 0; i < V::size; ++i) memory[k][i] = from.arrays[k][(std::min)(i, n - 1 - c)];
+      from.arrays[k] = memory[k];
+    }
+    f(from, c);
+  }
+}
 
 /// The numbers of a pack as those of the type C that are nearest.
 template <class C, class V>
