@@ -15,7 +15,7 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 BATCHNORM_KERNELS(template)
-template void batchnorm_kernels_are_missing__include_batchnorm_kernels_hpp_in_one_unit<void>();
+template void batchnorm_kernels_are_missing_include_batchnorm_kernels_hpp_in_one_unit<void>();
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 

@@ -64,15 +64,14 @@ constexpr bool check_call() {
       !device_last,
       "batchnorm: the device is the first argument: forward(device, x), infer(device, x, y), backward(device, x, "
       "dy)");
-  if constexpr (device_last) {
-    return false;
-  } else if constexpr (is_input<Dims, First> || is_mistaken_for_input<Dims, First>) {
-    return check_arguments<call, Dims, First, Rest...>();
-  } else if constexpr (check_device_type<First>()) {
-    return check_arguments<call, Dims, Rest...>();
-  } else {
-    return false;
+  if constexpr (!device_last) {
+    if constexpr (is_input<Dims, First> || is_mistaken_for_input<Dims, First>) {
+      return check_arguments<call, Dims, First, Rest...>();
+    } else if constexpr (check_device_type<First>()) {
+      return check_arguments<call, Dims, Rest...>();
+    }
   }
+  return false;
 }
 
 }  // namespace detail

@@ -11,6 +11,6 @@ execute_process(
 )
 if(result EQUAL 0)
   message(FATAL_ERROR "expected a program without kernels not to link, but it did")
-elseif(NOT output MATCHES "undefined [^\n]*batchnorm_kernels_are_missing__include_batchnorm_kernels_hpp_in_one_unit")
+elseif(NOT output MATCHES "undefined [^\n]*batchnorm_kernels_are_missing_include_batchnorm_kernels_hpp_in_one_unit")
   message(FATAL_ERROR "expected the linker to name the header to include, got:\n${output}")
 endif()

@@ -46,7 +46,7 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 template <class>
-void batchnorm_kernels_are_missing__include_batchnorm_kernels_hpp_in_one_unit() {}
+void batchnorm_kernels_are_missing_include_batchnorm_kernels_hpp_in_one_unit() {}
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 
@@ -60,9 +60,9 @@ BATCHNORM_NAMESPACE_END
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 BATCHNORM_KERNELS(extern template)
-extern template void batchnorm_kernels_are_missing__include_batchnorm_kernels_hpp_in_one_unit<void>();
+extern template void batchnorm_kernels_are_missing_include_batchnorm_kernels_hpp_in_one_unit<void>();
 BATCHNORM_USED inline void (*const kernels_unit)() =
-    &batchnorm_kernels_are_missing__include_batchnorm_kernels_hpp_in_one_unit<void>;
+    &batchnorm_kernels_are_missing_include_batchnorm_kernels_hpp_in_one_unit<void>;
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 #endif

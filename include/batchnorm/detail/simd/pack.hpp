@@ -246,13 +246,14 @@ struct VectorPack : Vector<T, N> {
   friend BATCHNORM_ALWAYS_INLINE Self operator*(const Self& a, const Self& b) { return of(a.v * b.v); }
   friend BATCHNORM_ALWAYS_INLINE Self operator/(const Self& a, const Self& b) { return of(a.v / b.v); }
   friend BATCHNORM_ALWAYS_INLINE Self mul_add(const Self& a, const Self& b, const Self& c) {
+#if defined(__clang__)
+#pragma clang fp contract(on)  // to one instruction, where there is such a one
+    return of(a.v * b.v + c.v);
+#else
     if constexpr (!Fused) {
       return of(a.v * b.v + c.v);
     } else {
-#if defined(__clang__)
-#pragma clang fp contract(on)
-      return of(a.v * b.v + c.v);
-#elif BATCHNORM_X86_DISPATCH && !(defined(__FMA4__) && !defined(__FMA__))
+#if BATCHNORM_X86_DISPATCH && !(defined(__FMA4__) && !defined(__FMA__))
       Type sum = c.v;  // of a member of a pack GCC would keep a copy on the stack
       if constexpr (std::is_same_v<T, float>) {
         asm("vfmadd231ps {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(a.v), "v"(b.v));
@@ -274,15 +275,17 @@ struct VectorPack : Vector<T, N> {
       return of(sum);
 #endif
     }
+#endif
   }
   friend BATCHNORM_ALWAYS_INLINE Self sub_mul(const Self& c, const Self& a, const Self& b) {
+#if defined(__clang__)
+#pragma clang fp contract(on)  // to one instruction, where there is such a one
+    return of(c.v - a.v * b.v);
+#else
     if constexpr (!Fused) {
       return of(c.v - a.v * b.v);
     } else {
-#if defined(__clang__)
-#pragma clang fp contract(on)
-      return of(c.v - a.v * b.v);
-#elif BATCHNORM_X86_DISPATCH && !(defined(__FMA4__) && !defined(__FMA__))
+#if BATCHNORM_X86_DISPATCH && !(defined(__FMA4__) && !defined(__FMA__))
       Type difference = c.v;
       if constexpr (std::is_same_v<T, float>) {
         asm("vfnmadd231ps {%2, %1, %0|%0, %1, %2}" : "+v"(difference) : "v"(a.v), "v"(b.v));
@@ -302,6 +305,7 @@ struct VectorPack : Vector<T, N> {
       return mul_add(of(-a.v), b, c);
 #endif
     }
+#endif
   }
   friend BATCHNORM_ALWAYS_INLINE Self blend(const Self& a, const Self& b, Index count) {
     using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
