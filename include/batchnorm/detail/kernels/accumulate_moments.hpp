@@ -1,7 +1,7 @@
 // The first primitive: per channel, the sums from which the mean and the sum of squared deviations follow.
 //
 // Sums are of deviations from a pivot, a value near the mean: that of a few of the channel's elements, so that no mean,
-// however large, cancels digits. Data of 32 bits or fewer are summed in float for a few additions at a time, and those
+// however large, cancels digits. Floats are summed in float for a few additions at a time, and those
 // sums in double: the rounding errors of so few additions are below those of the data. What that cannot be trusted with
 // is summed again in double: a channel of which float overflowed, or underflowed, or whose mean turned out to lie far
 // from the values it was taken for.

@@ -95,8 +95,8 @@ struct ApplyGradients {
   template <class V>
   static BATCHNORM_ALWAYS_INLINE void check(RangeCheck<V>& out_of_range, const GradientFormula<V>& k,
                                             const GradientArrays<double>& coefficients, Index c) {
-    check_term(out_of_range, k.mean_dy);
-    check_term(out_of_range, k.mean);
+    check_term(out_of_range, load<V>(coefficients.mean_dy() + c));
+    check_term(out_of_range, load<V>(coefficients.mean() + c));
     check_term(out_of_range, k.rest);
     check_factor(out_of_range, k.projection);
     check_factor(out_of_range, k.scale);

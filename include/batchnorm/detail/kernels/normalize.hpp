@@ -71,7 +71,7 @@ struct Normalize {
           for_each_padded_pack<V>(
               coefficients, tile.channels(), [&](const auto& from, Index c) BATCHNORM_INLINE_LAMBDA {
                 const Normalization<V> k = normalization_of<C, V>(from, 0);
-                if constexpr (!std::is_same_v<C, A>) check(out_of_range, k);
+                if constexpr (!std::is_same_v<C, A>) check(out_of_range, k, from, 0);
                 set(c, without_payload<T>(k.mean), without_payload<T>(k.scale), without_payload<T>(k.shift));
               });
           return !out_of_range.found();
@@ -84,8 +84,9 @@ struct Normalize {
 
   // Whether floats have the range for the elements of some channels.
   template <class V>
-  static BATCHNORM_ALWAYS_INLINE void check(RangeCheck<V>& out_of_range, const Normalization<V>& k) {
-    check_term(out_of_range, k.mean);
+  static BATCHNORM_ALWAYS_INLINE void check(RangeCheck<V>& out_of_range, const Normalization<V>& k,
+                                            const NormalizeArrays<double>& exact, Index c) {
+    check_term(out_of_range, load<V>(exact.mean() + c));
     check_factor(out_of_range, k.scale);
     check_term(out_of_range, k.shift);
   }
@@ -97,7 +98,7 @@ struct Normalize {
     using V = Pack<double, 1, One::fused>;
     const Normalization<V> k = normalization_of<float, V>(coefficients, c);
     RangeCheck<V> out_of_range;
-    check(out_of_range, k);
+    check(out_of_range, k, coefficients, c);
     result = {load<One>(k.mean.v), load<One>(k.scale.v), load<One>(k.shift.v)};
     return !out_of_range.found();
   }

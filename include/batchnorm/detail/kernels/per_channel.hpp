@@ -52,8 +52,8 @@ struct NormalizeArrays : PerChannel<A, 4> {
   A* shift() const { return this->arrays[3]; }
 };
 
-/// Primitive 3's sums: of dy - dy_pivot, of (dy - dy_pivot) * (x - mean), of x - mean, and of (dy - dy_pivot)². The
-/// last two are not always taken: OtherSums.
+/// Primitive 3's sums: of dy - dy_pivot, of (dy - dy_pivot) * (x - mean) and of x - mean. The last is not always taken:
+/// OtherSums.
 template <class A>
 struct GradientSumArrays : PerChannel<A, 4> {
   A* dy_pivot() const { return this->arrays[0]; }

@@ -72,8 +72,8 @@ class RangeCheck {
 /// - what is added to or subtracted from a float is below half of the last digit of the largest float, so that no sum
 ///   overflows which is not, exactly, out of range.
 ///
-/// Infinite and NaN coefficients are as good in floats as in doubles. Channels of which a coefficient is not so are
-/// computed in double, element by element.
+/// Infinite and NaN coefficients are as good in floats as in doubles. A tile in which a channel has a coefficient out
+/// of these ranges is computed element by element: that channel in double, the others in floats as always.
 struct FloatRange {
   static constexpr double least_factor = double((std::numeric_limits<float>::min)());
   static constexpr double largest_factor = double((std::numeric_limits<float>::max)());

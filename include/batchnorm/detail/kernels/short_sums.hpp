@@ -17,13 +17,13 @@ namespace detail {
 
 /// Terms says what is summed:
 ///
-///     tensors, sums         how many tensors are read, and how many sums are taken of them
-///     Pivots<P>             the pivots of a pack of elements, one for each tensor: Pivots<P>::of(f), of f(t) for
-///     tensor t Centered<P>           what is left of the elements: Centered<P>::of(f, pivots), of the packs f(t);
-///                           clear_first(n) makes the first n add nothing
-///     Sums<P>               sums: zero(), add(centered), a + b, and for_each(f), which calls f(k, sum) for each
-///     additions             to one short sum by rows, where that is not a double
-///     column_rows           the same by columns: rows that are walked side by side, before their lines leave the cache
+///     tensors, sums   how many tensors are read, and how many sums are taken of them
+///     Pivots<P>       one pivot for each tensor: Pivots<P>::of(f) asks f(t) for that of tensor t
+///     Centered<P>     elements less their pivots: Centered<P>::of(f, pivots) asks f(t) for a pack
+///                     of tensor t; clear_first(n) makes the first n of them add nothing
+///     Sums<P>         zero(), add(centered), a + b; for_each(f) calls f(k, sum) for each sum
+///     additions       to one short sum, by rows and where that is not a double
+///     column_rows     the same by columns: rows walked side by side while their lines are cached
 ///
 /// S is the type of short sums. The rounding errors of so few additions in it as here are below those of S's own data;
 /// then the sums are added to accumulators.
@@ -37,8 +37,8 @@ struct ShortSums {
   template <class P>
   using Centered = typename Terms::template Centered<P>;
 
-  /// Sets the mean of four of a channel's values, spread over all of it, in S: the same for all of its tiles; and,
-  /// unless that is null, the sum of squares of what these four differ from it by.
+  /// Sets the mean of four of a channel's values, spread over all of it, in S: the same for all of its
+  /// tiles.
   template <class P, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void set_pivots(const View& view, const Tile& tile, const T* x, A* pivots) {
     const T* samples[4];
@@ -297,7 +297,7 @@ struct ShortSums {
 
 /// Whether sums of n values in S about a pivot have as many digits as the values: `sum` of their deviations and
 /// `squares` of them squared. Not where S over- or underflowed, or where the pivot turned out to lie far from the
-/// values: where their mean's square is more than `most_offset` of the mean square.
+/// values: where the square of their mean deviation is more than three quarters of the mean square.
 template <class S, class A>
 BATCHNORM_ALWAYS_INLINE bool is_sound(const A& sum, const A& squares, const A& n) {
   if constexpr (!std::is_same_v<S, A>) {

@@ -85,8 +85,7 @@ void pass_block(const Tiling& tiling, Index block, const BlockPrefetches& prefet
 /// Block-wise: both passes over one block of channels before the next, so that the second finds in the cache what the
 /// first has read.
 ///
-///     block 0: accumulate, algebra, write   block 1: accumulate, algebra, write   ...   on as many threads as there
-///     are
+///     block 0: accumulate, algebra, write | block 1: accumulate, algebra, write | ...
 template <class Device, class Passes>
 void block_wise(const Device& device, Index threads, const Tiling& tiling, const BlockPrefetches& prefetches,
                 const Passes& passes, Workspace<typename Passes::Sums::Scalar>& workspace) {

@@ -18,13 +18,13 @@ struct Slices {
   Index count() const { return outer * inner; }
 
   static Slices for_sums(const View& view) {
-    // Values of one channel (by rows) or of all (by columns) in a slice: enough that what is done once a slice costs
-    // little, few enough for threads to share the work of a tensor with few channels.
+    // Values of one channel (by rows) or of all channels (by columns) in a slice: so many that what is done once for
+    // each slice costs little, and so few that threads can share the work of a tensor with few channels.
     constexpr Index slice_values = Index(1) << 15;
-    // Rows that are summed before their sums are merged with others', which by columns takes as long as summing up a
-    // good thirty rows.
+    // A slice has as many outer steps as this, unless its values are limited: to merge the sums of two slices by
+    // columns takes as long as to sum up thirty outer steps.
     constexpr Index least_rows = 256;
-    // Slices of so many rows enough for any number of threads.
+    // There are no more slices than this, unless their values are limited: that is enough for any number of threads.
     constexpr Index most_slices = 64;
 
     if (!by_columns(view) && view.inner > slice_values) return {view.outer, ceil_div(view.inner, slice_values)};
