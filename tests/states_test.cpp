@@ -246,7 +246,7 @@ TEST_CASE("as_vector shows a state vector as an Eigen vector, to read and to ass
   weight.array() *= 2;
   weight(1) = -1;
   CHECK(values(bn.weight()) == Values{2, -1, 2});
-  as_vector(bn.bias()) = Eigen::Vector3f(1, 2, 3);
+  as_vector(bn.bias()) << 1, 2, 3;
   CHECK(values(bn.bias()) == Values{1, 2, 3});
 
   const Layer& constant = bn;
