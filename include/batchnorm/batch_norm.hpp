@@ -92,10 +92,10 @@ class BatchNorm {
       : BatchNorm(BatchNormOptions(num_features)) {}
 
   /// Does not compile, with a sentence that says what to write.
-  template <class None = void>
+  template <class Nothing = void>
   BatchNorm() : BatchNorm(BatchNormOptions(1)) {
     static_assert(
-        never<None>,
+        never<Nothing>,
         "batchnorm: a layer needs its number of channels: BatchNorm<float, 4> bn(64), or for a member of a class "
         "BatchNorm<float, 4> bn{64}");
   }

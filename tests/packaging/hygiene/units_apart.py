@@ -14,8 +14,9 @@ import re
 import subprocess
 import sys
 
-# The functions that carry a target of their own, entered by run_kernel alone.
-GUARDED = re.compile(r"\brun_(avx2|avx512)<")
+# The functions that carry a target of their own, entered by run_kernel alone, and those rare paths of theirs that are
+# compiled apart, of packs that fuse.
+GUARDED = re.compile(r"\brun_(avx2|avx512)<|by_channel<.*Pack<float, \d+, true>")
 # An instruction that an SSE2 processor lacks: its registers or its VEX spelling tell.
 BEYOND_BASE = re.compile(r"%[yz]mm\d|%xmm(1[6-9]|2\d|3[01])\b|%k[0-7]\b|^v[a-z]")
 

@@ -127,7 +127,8 @@ BATCHNORM_ALWAYS_INLINE ChannelGradients<V> gradients_of(const GradientSumArrays
                                                          Index c, Index n, bool own_means) {
   const V count = V::all(number<A>(n)), dy = load<V>(sums.dy() + c);
   const V off = own_means ? load<V>(sums.x() + c) / count : load<V>(mean_residuals + c);
-  return {mul_add(load<V>(sums.dy_pivot() + c), count, dy), sub_mul(load<V>(sums.products() + c), dy, off)};
+  const V centered_dy = sub_mul(dy, load<V>(sums.dy_pivot() + c), count);
+  return {dy, sub_mul(load<V>(sums.products() + c), centered_dy, off)};
 }
 
 /// The gradient through the batch's own statistics (arXiv 1502.03167, section 3, gathered by powers of x - mean), and

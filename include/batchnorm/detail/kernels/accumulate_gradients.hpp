@@ -18,13 +18,14 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Which sums are taken beside those of g = dy - pivot and of g d, d = x - mean.
+/// Which sums are taken beside those of dy and of g d, g = dy - pivot and d = x - mean.
 enum class OtherSums {
   none,
   x,  ///< of d
 };
 
-template <OtherSums Others>
+/// Pivoted says whether dy has pivots, of which sum(dy) itself takes no notice.
+template <OtherSums Others, bool Pivoted>
 struct GradientTerms {
   static constexpr std::size_t tensors = 2, sums = Others == OtherSums::none ? 2 : 3;
   static constexpr int most_packs = 1;
@@ -40,14 +41,20 @@ struct GradientTerms {
   };
   template <class P>
   struct Centered {
-    P d, g;
+    P d, dy, g;
     template <class F>
     static BATCHNORM_ALWAYS_INLINE Centered of(const F& f, const Pivots<P>& pivots) {
-      return {f(0) - pivots.x, f(1) - pivots.dy};
+      const P dy = f(1);
+      if constexpr (Pivoted) {
+        return {f(0) - pivots.x, dy, dy - pivots.dy};
+      } else {
+        return {f(0) - pivots.x, dy, dy};
+      }
     }
     BATCHNORM_ALWAYS_INLINE void clear_first(Index n) {
       const P none = P::all(typename P::Scalar(0));
       d = blend(none, d, n);
+      dy = blend(none, dy, n);
       g = blend(none, g, n);
     }
   };
@@ -59,7 +66,7 @@ struct GradientTerms {
       return {none, none, none};
     }
     BATCHNORM_ALWAYS_INLINE void add(const Centered<P>& values) {
-      dy = dy + values.g;
+      dy = dy + values.dy;
       products = mul_add(values.g, values.d, products);
       if constexpr (sums > 2) x = x + values.d;
     }
@@ -83,7 +90,7 @@ struct AccumulateGradients {
                                            bool own_means, const Prefetches& prefetches,
                                            const GradientSumArrays<A>& result) {
     using P = KernelPack<T, A, Bytes>;
-    using Short = ShortSums<A, GradientTerms<is_16_bit<T> ? OtherSums::none : OtherSums::x>>;
+    using Short = ShortSums<A, GradientTerms<is_16_bit<T> ? OtherSums::none : OtherSums::x, std::is_same_v<T, A>>>;
     std::fill_n(result.dy_pivot(), tile.channels(), A(0));
     if constexpr (std::is_same_v<T, A>) {
       if (own_means) Short::template set_pivots<P>(view, tile, dy, result.dy_pivot());

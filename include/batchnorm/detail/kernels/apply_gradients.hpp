@@ -56,7 +56,7 @@ struct ApplyGradients {
       if (dy_distance != 0) detail::prefetch(dy + i + dy_distance);
       return k.apply(load<Q>(x + i), load<Q>(dy + i));
     };
-    if constexpr (is_16_bit<T> && is_fused<T, Bytes>) {
+    if constexpr (uses_float_pairs<T, Bytes>) {
       by_float_pairs<Bytes>(view, tile, coefficients, x, dy, dx, access.streams, element);
     } else {
       by_coefficients<Bytes>(view, tile, coefficients, x, dy, dx, access.streams, element);

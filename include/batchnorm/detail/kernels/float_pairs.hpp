@@ -22,6 +22,11 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
+/// Whether tensors of T are computed in pairs of floats by kernels with registers of `Bytes`: 16-bit ones, where there
+/// are fused operations and wide conversions, as from AVX2 on.
+template <class T, int Bytes>
+inline constexpr bool uses_float_pairs = is_16_bit<T>&& BATCHNORM_X86_DISPATCH&& Bytes >= 32;
+
 /// The pack in which 16-bit tensors of T are written by kernels with registers of `Bytes`.
 template <class T, int Bytes>
 using FloatPairsPack = std::conditional_t<std::is_same_v<T, Eigen::bfloat16>, PackPair<KernelPack<T, float, Bytes>>,

@@ -49,7 +49,7 @@ struct Normalize {
       if (distance != 0) detail::prefetch(x + i + distance);
       return k.apply(load<typename plain<decltype(k)>::Packed>(x + i));
     };
-    if constexpr (is_16_bit<T> && is_fused<T, Bytes>) {
+    if constexpr (uses_float_pairs<T, Bytes>) {
       by_float_pairs<FloatPairsPack<T, Bytes>>(view, tile, coefficients, x, y, access.streams, element);
     } else {
       by_coefficients<Bytes>(view, tile, coefficients, x, y, access.streams, element);

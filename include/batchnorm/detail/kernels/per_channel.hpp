@@ -52,7 +52,7 @@ struct NormalizeArrays : PerChannel<A, 4> {
   A* shift() const { return this->arrays[3]; }
 };
 
-/// Primitive 3's sums: of dy - dy_pivot, of (dy - dy_pivot) * (x - mean) and of x - mean. The last is not always taken:
+/// Primitive 3's sums: of dy, of (dy - dy_pivot) * (x - mean) and of x - mean. The last is not always taken:
 /// OtherSums.
 template <class A>
 struct GradientSumArrays : PerChannel<A, 4> {
