@@ -120,9 +120,9 @@ BATCHNORM_ALWAYS_INLINE V rounded_to(const V& value) {
   } else {
     C lanes[V::size];
     store(lanes, value);
-#if BATCHNORM_GNU
-    asm(""
-        : "+m"(lanes));  // GCC 12 takes two neighbouring doubles that are made floats and doubles again for unchanged
+#if defined(__GNUC__)
+    // GCC 12 takes two neighbouring doubles that are made floats and doubles again for unchanged.
+    asm("" : "+m"(lanes));
 #endif
     return load<V>(lanes);
   }
