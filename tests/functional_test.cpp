@@ -298,3 +298,16 @@ TEST_CASE("coefficients of more channels than a block has reach their own channe
   CHECK(worst_dx < 1e-5);
   CHECK(worst_sum < 1e-13);
 }
+
+TEST_CASE("a mean beyond a float's range normalizes floats, whose results are in range") {
+  for (const Eigen::Index inner : {1, 40}) {
+    Eigen::Tensor<float, 3, Eigen::RowMajor> x(2, 20, inner), y(2, 20, inner);
+    x.setZero();
+    Eigen::Tensor<double, 1> mean(20), zero(20), scale(20);
+    mean.setConstant(1e39);
+    zero.setZero();
+    scale.setConstant(1e-37);
+    batchnorm::normalize(x, 1, {mean, zero, scale, zero}, y);
+    for (Eigen::Index i = 0; i < y.size(); ++i) CHECK(y.data()[i] == Approx(-100).epsilon(1e-6));
+  }
+}
