@@ -140,6 +140,31 @@ TEMPLATE_TEST_CASE_SIG("calls into the caller's memory allocate nothing after th
   }
 }
 
+TEMPLATE_TEST_CASE("calls on blocks of matrices allocate nothing after the first with a shape", "",
+                   (Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>), Eigen::MatrixXf,
+                   Eigen::MatrixXd) {
+  using T = typename TestType::Scalar;
+  // Whole, in columns of few and of many samples, and in rows of few and of many channels.
+  for (const auto& [samples, channels] :
+       {std::pair<Eigen::Index, Eigen::Index>{4, 3}, {7, 3000}, {300, 5}, {300, 200}}) {
+    TestType x = TestType::Random(samples + 2, channels + 2), out = x;
+    for (const bool track : {true, false}) {
+      BatchNorm<T, 2> bn(BatchNormOptions(channels).track_running_stats(track));
+      CHECK(allocations_of(
+                [&, m = samples, n = channels] { bn.infer(x.topLeftCorner(m, n), out.topRightCorner(m, n)); }) == 0);
+      const auto round = [&, m = samples, n = channels] {
+        bn.train().forward(x.topLeftCorner(m, n), out.bottomRightCorner(m, n));
+        bn.backward(x.topLeftCorner(m, n), x.topRightCorner(m, n), out.topLeftCorner(m, n));
+        bn.eval().forward(x.topLeftCorner(m, n), out.bottomRightCorner(m, n));
+        bn.backward(x.topLeftCorner(m, n), x.topRightCorner(m, n), out.topLeftCorner(m, n));
+        bn.forward(out.topLeftCorner(m, n), out.topLeftCorner(m, n));
+      };
+      round();
+      CHECK(allocations_of([&] { round(), round(); }) == 0);
+    }
+  }
+}
+
 TEST_CASE("infer allocates nothing of its own, not even the first time") {
   using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
   for (const auto& shape : {std::array<Eigen::Index, 3>{2, 3, 4}, {64, 3, 1000}, {2, 3000, 5}}) {

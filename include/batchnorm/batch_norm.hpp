@@ -390,7 +390,8 @@ class BatchNorm {
     return *this;
   }
 
-  // --- Calls. An expression becomes a tensor, a tensor becomes its memory. Where a type is wrong, a check has said so.
+  // --- Calls. An expression becomes a tensor or matrix, and that becomes its memory. Where a type is wrong, a check
+  // has said so.
 
   template <class X>
   static constexpr bool check_input() {
@@ -406,7 +407,8 @@ class BatchNorm {
     if constexpr (check_input<X>()) {
       const auto& input = detail::evaluated(device, x);
       auto y = detail::result_like(input);
-      layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
+      layer_.forward(device, layout<X>, detail::view_tensor<const T>(input, layer_.axis),
+                     detail::view_output<T>("y", y, layer_.axis));
       return y;
     } else {
       return NoResult();
@@ -417,7 +419,8 @@ class BatchNorm {
   void forward_on(const Device& device, const X& x, Y&& y) {
     if constexpr (check_input<X>() && detail::check_output_type<X, Y>()) {
       const auto& input = detail::evaluated(device, x);
-      layer_.forward(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
+      layer_.forward(device, layout<X>, detail::view_tensor<const T>(input, layer_.axis),
+                     detail::view_output<T>("y", y, layer_.axis));
     }
   }
 
@@ -426,7 +429,8 @@ class BatchNorm {
     if constexpr (check_input<X>()) {
       const auto& input = detail::evaluated(device, x);
       auto y = detail::result_like(input);
-      layer_.infer(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
+      layer_.infer(device, layout<X>, detail::view_tensor<const T>(input, layer_.axis),
+                   detail::view_output<T>("y", y, layer_.axis));
       return y;
     } else {
       return NoResult();
@@ -437,7 +441,8 @@ class BatchNorm {
   void infer_on(const Device& device, const X& x, Y&& y) const {
     if constexpr (check_input<X>() && detail::check_output_type<X, Y>()) {
       const auto& input = detail::evaluated(device, x);
-      layer_.infer(device, layout<X>, detail::view_tensor<const T>(input), detail::view_tensor<T>(y));
+      layer_.infer(device, layout<X>, detail::view_tensor<const T>(input, layer_.axis),
+                   detail::view_output<T>("y", y, layer_.axis));
     }
   }
 
@@ -470,8 +475,9 @@ class BatchNorm {
   template <class Device, class X, class Dy, class Dx>
   void backward_with(const Device& device, const X& x, const Dy& dy, Dx&& dx, const SavedStatistics& saved) {
     if constexpr (detail::check_output_type<X, Dx>()) {
-      layer_.backward(device, layout<X>, detail::view_tensor<const T>(x), detail::view_tensor<const T>(dy),
-                      detail::view_tensor<T>(dx), saved);
+      layer_.backward(device, layout<X>, detail::view_tensor<const T>(x, layer_.axis),
+                      detail::view_tensor<const T>(dy, layer_.axis), detail::view_output<T>("dx", dx, layer_.axis),
+                      saved);
     }
   }
 

@@ -64,14 +64,8 @@ GradientArrays<A> arrays_of(const GradientCoefficients<A>& k) {
   return result;
 }
 
-template <class X>
-View view_of(const X& x, int channel_axis) {
-  return make_view(shape_of(x), layout_of<X>, normalized_axis(channel_axis, rank_of<X>));
-}
-
-template <class X, class Other>
-void check_same_shape(const char* name, const Other& other, const X& x) {
-  const auto expected = shape_of(x), got = shape_of(other);
+template <class Shape>
+void check_same_shape(const char* name, const Shape& got, const Shape& expected) {
   require(expected == got, "expected ", name, " of the shape of x, ", shape_text(expected), ", got ", shape_text(got));
 }
 
@@ -89,7 +83,7 @@ template <class Device, class X>
 BasicMoments<AccumulatorOf<X>> accumulate_moments(const Device& device, const X& x, int channel_axis) {
   const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
   const auto& input = detail::evaluated(device, x);
-  const detail::Index channels = detail::shape_of(input)[static_cast<std::size_t>(axis)];
+  const detail::Index channels = detail::shape_of(input, axis)[static_cast<std::size_t>(axis)];
   BasicMoments<AccumulatorOf<X>> moments(static_cast<Eigen::Index>(channels));
   moments.add(device, input, axis);
   return moments;
@@ -106,26 +100,30 @@ BasicMoments<AccumulatorOf<X>> accumulate_moments(const X& x, int channel_axis) 
 template <class Device, class X, class Y>
 void normalize(const Device& device, const X& x, int channel_axis,
                const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {
-  static_cast<void>(detail::check_scalar_type<detail::scalar_of<X>>());
+  using T = detail::scalar_of<X>;
+  static_cast<void>(detail::check_scalar_type<T>());
   static_assert(detail::check_device_type<Device>() && detail::check_output_type<X, Y>());
   const auto& input = detail::evaluated(device, x);
-  const detail::View view = detail::view_of(input, channel_axis);
-  detail::check_same_shape("y", y, input);
+  const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+  const auto from = detail::view_tensor<const T>(input, axis);
+  const auto to = detail::view_output<T>("y", y, axis);
+  const detail::View view = detail::make_view(from.shape, detail::layout_of<X>, axis);
+  detail::check_same_shape("y", to.shape, from.shape);
   detail::check_per_channel("mean", coefficients.mean, view.channels);
   detail::check_per_channel("mean_residual", coefficients.mean_residual, view.channels);
   detail::check_per_channel("scale", coefficients.scale, view.channels);
   detail::check_per_channel("shift", coefficients.shift, view.channels);
-  const detail::scalar_of<X>*const from = input.data(), *const output = y.data();
-  detail::check_overlap("x", from, "y", output, view.size());
+  const detail::Operands<T, 1> x_to_y{{detail::elements_of(from, view, axis)}, detail::elements_of(to, view, axis)};
+  detail::check_overlap<T>("x", x_to_y.in[0], "y", x_to_y.out, view);
   if (view.size() == 0) return;
   const auto arrays = detail::arrays_of(coefficients);
-  detail::normalize(device, view, from, y.data(), [&](const detail::Tile& tile, const auto& f) {
+  detail::normalize(device, view, x_to_y, [&](const detail::Tile& tile, const auto& f) {
     f(detail::from_channel(arrays, tile.channel_begin));
   });
 }
 
 /// Primitive 2 on the calling thread.
-template <class X, class Y, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+template <class X, class Y, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
 void normalize(const X& x, int channel_axis, const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {
   normalize(Eigen::DefaultDevice(), x, channel_axis, coefficients, std::forward<Y>(y));
 }
@@ -133,7 +131,8 @@ void normalize(const X& x, int channel_axis, const NormalizeCoefficients<Accumul
 /// Primitive 3: sum(dy) and sum(dy * (x - mean - mean_residual)) of each channel, for a mean of each channel. dy is of
 /// x's type, shape and layout; mean and mean_residual are [channels]. Throws std::invalid_argument for shapes and sizes
 /// that do not fit.
-template <class Device, class X, class Dy, std::enable_if_t<!detail::is_tensor<Device>, int> = 0>
+template <class Device, class X, class Dy,
+          std::enable_if_t<!detail::is_tensor<Device> && !detail::is_dense<Device>, int> = 0>
 GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const X& x, const Dy& dy, int channel_axis,
                                                     const Eigen::Tensor<AccumulatorOf<X>, 1>& mean,
                                                     const Eigen::Tensor<AccumulatorOf<X>, 1>& mean_residual) {
@@ -144,17 +143,19 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
                 detail::check_gradient_type<X, Dy>());
   const auto& input = detail::evaluated(device, x);
   const auto& gradient = detail::evaluated(device, dy);
-  const detail::View view = detail::view_of(input, channel_axis);
-  detail::check_same_shape("dy", gradient, input);
+  const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+  const auto x_view = detail::view_tensor<const T>(input, axis), dy_view = detail::view_tensor<const T>(gradient, axis);
+  const detail::View view = detail::make_view(x_view.shape, detail::layout_of<X>, axis);
+  detail::check_same_shape("dy", dy_view.shape, x_view.shape);
   detail::check_per_channel("mean", mean, view.channels);
   detail::check_per_channel("mean_residual", mean_residual, view.channels);
   GradientSums<A> result{Eigen::Tensor<A, 1>(mean.size()), Eigen::Tensor<A, 1>(mean.size())};
   for (Eigen::Index c = 0; c < mean.size(); ++c) result.dy(c) = result.dy_centered(c) = A(0);
   if (view.size() == 0) return result;
   detail::Workspace<A> workspace;
-  const T *const x_data = input.data(), *const dy_data = gradient.data();
   detail::accumulate_gradients(
-      device, view, x_data, dy_data, mean.data(), false, workspace,
+      device, view, detail::elements_of(x_view, view, axis), detail::elements_of(dy_view, view, axis), mean.data(),
+      false, workspace,
       [&](detail::Index first, detail::Index channels, const detail::GradientSumArrays<A>& sums,
           const detail::GradientArrays<A>&) {
         using One = typename detail::AlgebraPack<A>::One;
@@ -170,7 +171,7 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
 }
 
 /// Primitive 3 on the calling thread.
-template <class X, class Dy, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+template <class X, class Dy, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
 GradientSums<AccumulatorOf<X>> accumulate_gradients(const X& x, const Dy& dy, int channel_axis,
                                                     const Eigen::Tensor<AccumulatorOf<X>, 1>& mean,
                                                     const Eigen::Tensor<AccumulatorOf<X>, 1>& mean_residual) {
@@ -180,7 +181,8 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const X& x, const Dy& dy, in
 /// Primitive 4: dx = ((dy - mean_dy) - (x - mean - mean_residual) * projection) * scale, into dx of x's type, shape and
 /// layout, which may be x or dy but not overlap them otherwise. Throws std::invalid_argument for shapes and sizes that
 /// do not fit.
-template <class Device, class X, class Dy, class Dx, std::enable_if_t<!detail::is_tensor<Device>, int> = 0>
+template <class Device, class X, class Dy, class Dx,
+          std::enable_if_t<!detail::is_tensor<Device> && !detail::is_dense<Device>, int> = 0>
 void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel_axis,
                      const GradientCoefficients<AccumulatorOf<X>>& coefficients, Dx&& dx) {
   using T = detail::scalar_of<X>;
@@ -189,23 +191,28 @@ void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel
                 detail::check_gradient_type<X, Dy>() && detail::check_output_type<X, Dx>());
   const auto& input = detail::evaluated(device, x);
   const auto& gradient = detail::evaluated(device, dy);
-  const detail::View view = detail::view_of(input, channel_axis);
-  detail::check_same_shape("dy", gradient, input);
-  detail::check_same_shape("dx", dx, input);
+  const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+  const auto x_view = detail::view_tensor<const T>(input, axis), dy_view = detail::view_tensor<const T>(gradient, axis);
+  const detail::View view = detail::make_view(x_view.shape, detail::layout_of<X>, axis);
+  detail::check_same_shape("dy", dy_view.shape, x_view.shape);
+  const auto to = detail::view_output<T>("dx", dx, axis);
+  detail::check_same_shape("dx", to.shape, x_view.shape);
   detail::check_per_channel("mean_dy", coefficients.mean_dy, view.channels);
   detail::check_per_channel("mean", coefficients.mean, view.channels);
   detail::check_per_channel("mean_residual", coefficients.mean_residual, view.channels);
   detail::check_per_channel("projection", coefficients.projection, view.channels);
   detail::check_per_channel("scale", coefficients.scale, view.channels);
-  const T *const x_data = input.data(), *const dy_data = gradient.data(), *const output = dx.data();
-  detail::check_overlap("x", x_data, "dx", output, view.size());
-  detail::check_overlap("dy", dy_data, "dx", output, view.size());
+  const detail::Operands<T, 2> tensors{
+      {detail::elements_of(x_view, view, axis), detail::elements_of(dy_view, view, axis)},
+      detail::elements_of(to, view, axis)};
+  detail::check_overlap<T>("x", tensors.in[0], "dx", tensors.out, view);
+  detail::check_overlap<T>("dy", tensors.in[1], "dx", tensors.out, view);
   if (view.size() == 0) return;
-  detail::apply_gradients(device, view, x_data, dy_data, dx.data(), detail::arrays_of(coefficients));
+  detail::apply_gradients(device, view, tensors, detail::arrays_of(coefficients));
 }
 
 /// Primitive 4 on the calling thread.
-template <class X, class Dy, class Dx, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+template <class X, class Dy, class Dx, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
 void apply_gradients(const X& x, const Dy& dy, int channel_axis,
                      const GradientCoefficients<AccumulatorOf<X>>& coefficients, Dx&& dx) {
   apply_gradients(Eigen::DefaultDevice(), x, dy, channel_axis, coefficients, std::forward<Dx>(dx));

@@ -87,13 +87,13 @@ class BasicMoments {
 
   /// Adds the values of x, a tensor or expression of any rank with channels() channels on the axis given (negative:
   /// from the back); else std::invalid_argument and nothing is added.
-  template <class X, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+  template <class X, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
   BasicMoments& add(const X& x, int channel_axis = 1) {
     return add(Eigen::DefaultDevice(), x, channel_axis);
   }
 
   /// The same on the threads of an Eigen device, with the same bits as result.
-  template <class Device, class X, std::enable_if_t<detail::is_tensor<X>, int> = 0>
+  template <class Device, class X, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
   BasicMoments& add(const Device& device, const X& x, int channel_axis = 1) {
     if constexpr (detail::check_accumulator_type<detail::scalar_of<X>, A>() && detail::check_device_type<Device>()) {
       add_values(device, x, channel_axis);
@@ -118,21 +118,21 @@ class BasicMoments {
   template <class Device, class X>
   void add_values(const Device& device, const X& x, int channel_axis) {
     const auto& input = detail::evaluated(device, x);
-    const auto shape = detail::shape_of(input);
     const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
-    const detail::Index found = shape[static_cast<std::size_t>(axis)];
+    const auto values = detail::view_tensor<const detail::scalar_of<X>>(input, axis);
+    const detail::Index found = values.shape[static_cast<std::size_t>(axis)];
     detail::require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found,
-                    " in shape ", detail::shape_text(shape));
-    const detail::View view = detail::make_view(shape, detail::layout_of<X>, axis);
+                    " in shape ", detail::shape_text(values.shape),
+                    detail::OtherAxisText<decltype(values.shape)>{values.shape, channels(), axis, false});
+    const detail::View view = detail::make_view(values.shape, detail::layout_of<X>, axis);
     if (view.size() == 0) return;
 
     BasicMoments added(channels());
     added.count_ = view.values_per_channel();
     detail::Workspace<A> workspace;
-    const detail::scalar_of<X>* const data = input.data();
     // For pooled statistics every digit counts: all sums are of A.
     detail::accumulate_moments<A>(
-        device, view, data, workspace,
+        device, view, detail::elements_of(values, view, axis), workspace,
         [&](detail::Index first, detail::Index count, const detail::MomentSums<A>& sums,
             const detail::NormalizeArrays<A>&) {
           using One = typename detail::AlgebraPack<A>::One;

@@ -1,4 +1,4 @@
-// expects: batchnorm: the tensor's scalar type differs from the layer's T
+// expects: batchnorm: the scalar type of the tensor or matrix differs from the layer's T: use x.cast<T>(), or a layer
 
 #include <batchnorm/batchnorm.hpp>
 

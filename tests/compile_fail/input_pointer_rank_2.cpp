@@ -1,5 +1,5 @@
-// expects: batchnorm: a pointer does not tell the shape of what it points to: write Eigen::TensorMap<const
-// Eigen::Tensor<float, 2, Eigen::RowMajor>>(pointer, n, c)
+// expects: batchnorm: a pointer does not tell the shape of what it points to: write Eigen::Map<const
+// Eigen::MatrixXf>(pointer, n, c)
 
 #include <batchnorm/batchnorm.hpp>
 

@@ -1,5 +1,5 @@
-// expects: batchnorm: a container does not tell the shape of a tensor: write Eigen::TensorMap<const
-// Eigen::Tensor<float, 2, Eigen::RowMajor>>(values.data(), n, c)
+// expects: batchnorm: a container does not tell the shape of a matrix: write Eigen::Map<const
+// Eigen::MatrixXf>(values.data(), n, c)
 
 #include <batchnorm/batchnorm.hpp>
 

@@ -83,8 +83,11 @@ double largest_error_of_dx(const Regime& regime, Numbers& numbers) {
   }
   // As a layer calls the fourth primitive: it knows how far x reaches.
   const batchnorm::detail::View view{regime.outer, regime.channels, regime.inner};
+  using Elements = batchnorm::detail::Elements<T>;
   batchnorm::detail::apply_gradients(
-      Eigen::DefaultDevice(), view, x.data(), dy.data(), dx.data(),
+      Eigen::DefaultDevice(), view,
+      batchnorm::detail::Operands<T, 2>{{Elements::dense(x.data(), view), Elements::dense(dy.data(), view)},
+                                        Elements::dense(dx.data(), view)},
       batchnorm::detail::GradientArrays<double>{{{k.mean_dy.data(), k.mean.data(), k.mean_residual.data(),
                                                   k.projection.data(), k.scale.data(), reach.data()}}});
   double largest_error = 0;

@@ -37,20 +37,15 @@ T value(Eigen::Index i) {
   }
 }
 
-// All passes over a tensor [n, channels, inner] in every way: by batch and by running statistics, with and without a
-// workspace, the primitives alone; also where a channel's values or coefficients ask for a rare path.
-template <class T>
-void every_pass(Eigen::Index n, Eigen::Index channels, Eigen::Index inner, bool rare) {
-  using Param = typename batchnorm::BatchNorm<T, 3>::Param;
-  using A = typename batchnorm::BatchNorm<T, 3>::Accumulator;
-  Eigen::Tensor<T, 3, Eigen::RowMajor> x(n, channels, inner), dy(n, channels, inner), y(n, channels, inner);
-  for (Eigen::Index i = 0; i < x.size(); ++i) {
-    x.data()[i] = value<T>(i);
-    dy.data()[i] = value<T>(i + 7);
-  }
-  if (rare) x.data()[0] = T(3e4F);
-  batchnorm::BatchNorm<T, 3> bn(channels), untracked(batchnorm::BatchNormOptions(channels).track_running_stats(false));
-  batchnorm::BatchNorm<T, 3> plain(batchnorm::BatchNormOptions(channels).affine(false));
+// All passes in every way: by batch and by running statistics, with and without a workspace, the primitives alone; also
+// where a channel's values or coefficients ask for a rare path.
+template <class T, int Rank, class X, class Y>
+void every_pass(const X& x, const X& dy, Y&& y, Eigen::Index channels, bool rare) {
+  using Layer = batchnorm::BatchNorm<T, Rank>;
+  using Param = typename Layer::Param;
+  using A = typename Layer::Accumulator;
+  Layer bn(channels), untracked(batchnorm::BatchNormOptions(channels).track_running_stats(false));
+  Layer plain(batchnorm::BatchNormOptions(channels).affine(false));
   if (rare) bn.weight()(0) = bn.bias()(0) = bn.running_mean()(0) = static_cast<Param>(1e38F);
   bn.forward(x, y);
   bn.backward(x, dy, y);
@@ -70,6 +65,33 @@ void every_pass(Eigen::Index n, Eigen::Index channels, Eigen::Index inner, bool 
   batchnorm::apply_gradients(x, dy, 1, g, y);
 }
 
+// Over a tensor [n, channels, inner].
+template <class T>
+void every_pass(Eigen::Index n, Eigen::Index channels, Eigen::Index inner, bool rare) {
+  Eigen::Tensor<T, 3, Eigen::RowMajor> x(n, channels, inner), dy(n, channels, inner), y(n, channels, inner);
+  for (Eigen::Index i = 0; i < x.size(); ++i) {
+    x.data()[i] = value<T>(i);
+    dy.data()[i] = value<T>(i + 7);
+  }
+  if (rare) x.data()[0] = T(3e4F);
+  every_pass<T, 3>(x, dy, y, channels, rare);
+}
+
+// Over blocks of n samples out of matrices that have more rows and columns.
+template <class T, int Order>
+void every_pass_over_blocks(Eigen::Index n, Eigen::Index channels, bool rare) {
+  using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Order>;
+  Matrix x(n + 3, channels + 3), dy(n + 3, channels + 3), y(n + 3, channels + 3);
+  for (Eigen::Index i = 0; i < x.size(); ++i) {
+    x.data()[i] = value<T>(i);
+    dy.data()[i] = value<T>(i + 7);
+  }
+  if (rare) x(0, 0) = T(3e4F);
+  using Block = Eigen::Block<Matrix>;
+  every_pass<T, 2>(Block(x, 0, 0, n, channels), Block(dy, 1, 2, n, channels), Block(y, 2, 1, n, channels), channels,
+                   rare);
+}
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("a call fits on a thread with a stack of 128 KiB, whatever the channels", "", float, double,
@@ -81,6 +103,10 @@ TEMPLATE_TEST_CASE("a call fits on a thread with a stack of 128 KiB, whatever th
       every_pass<TestType>(20, 700, 3, rare);
       every_pass<TestType>(3, 1500, 20, rare);
       every_pass<TestType>(300, 5, 1, rare);
+      every_pass_over_blocks<TestType, Eigen::RowMajor>(300, 5, rare);
+      every_pass_over_blocks<TestType, Eigen::RowMajor>(20, 1500, rare);
+      every_pass_over_blocks<TestType, Eigen::ColMajor>(9, 1500, rare);
+      every_pass_over_blocks<TestType, Eigen::ColMajor>(20, 1500, rare);
     }
   });
 }
@@ -92,5 +118,7 @@ TEST_CASE("numbers of 100 digits fit on a stack of 512 KiB") {
     every_pass<Number>(4, 3, 1, false);
     every_pass<Number>(9, 200, 1, false);
     every_pass<Number>(3, 5, 20, false);
+    every_pass_over_blocks<Number, Eigen::RowMajor>(30, 5, false);
+    every_pass_over_blocks<Number, Eigen::ColMajor>(9, 50, false);
   });
 }

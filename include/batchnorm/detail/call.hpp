@@ -3,7 +3,7 @@
 #ifndef BATCHNORM_DETAIL_CALL_HPP
 #define BATCHNORM_DETAIL_CALL_HPP
 
-#include "batchnorm/detail/interface/tensor.hpp"
+#include "batchnorm/detail/interface/checks.hpp"
 #include "batchnorm/detail/schedule/device.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -11,10 +11,6 @@ namespace detail {
 
 /// The calls of a layer, told apart by what they are handed.
 enum class Call { forward, backward };
-
-/// Whether X can be read as a tensor of rank Dims.
-template <int Dims, class X>
-inline constexpr bool is_input = is_tensor<X>;
 
 /// Whether X is what someone may take for a tensor and is none.
 template <int Dims, class X>

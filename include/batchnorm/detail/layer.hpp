@@ -18,18 +18,6 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// A tensor as the passes see it.
-template <class T, int Dims>
-struct TensorView {
-  T* data;
-  Shape<Dims> shape;
-};
-
-template <class T, class X>
-TensorView<T, rank_of<X>> view_tensor(X& x) {
-  return {x.data(), shape_of(x)};
-}
-
 /// Decides which statistics normalize an x of this shape. Throws where they would be those of a single value and the
 /// options call that an error.
 template <class Shape>
@@ -48,34 +36,6 @@ StatisticsKind statistics_for(bool training, const BatchNormOptions& options, In
 inline bool enters_running_stats(const BatchNormOptions& options, Index values_per_channel) {
   if (!options.track_running_stats() || values_per_channel == 0) return false;
   return values_per_channel != 1 || options.single_value() == SingleValue::allow;
-}
-
-/// What an error message adds where another axis has as many elements as there are channels: the option that names it.
-/// Axis 0 is told of for rank 2 alone, where samples may lie in columns; else it is the samples'.
-template <class Shape>
-struct OtherAxisText {
-  const Shape& shape;
-  Index channels;
-  int axis;
-
-  friend std::ostream& operator<<(std::ostream& out, const OtherAxisText& text) {
-    const int rank = static_cast<int>(text.shape.size()), last = rank - 1;
-    const auto fits = [&](int other) {
-      return other != text.axis && text.shape[static_cast<std::size_t>(other)] == text.channels;
-    };
-    if (fits(last)) {
-      out << "; the last axis has " << text.channels << ": BatchNormOptions(" << text.channels << ").channel_axis(-1)";
-    } else if (const int other = rank == 2 ? 0 : 1; fits(other)) {
-      out << "; axis " << other << " has " << text.channels << ": BatchNormOptions(" << text.channels
-          << ").channel_axis(" << other << ")";
-    }
-    return out;
-  }
-};
-
-template <class Shape>
-OtherAxisText<Shape> other_axis_text(const Shape& shape, Index channels, int axis) {
-  return {shape, channels, axis};
 }
 
 template <class A, class = void>
@@ -158,13 +118,15 @@ struct Layer {
   void forward(const Device& device, int layout, const Input& x, const Output& y) {
     const View view = check_input(x.shape, layout);
     check_shape("y", y.shape, "x", x.shape);
-    check_overlap<T>("x", x.data, "y", y.data, view.size());
+    const auto x_elements = elements_of(x, view, axis);
+    const Operands<T, 1> x_to_y{{x_elements}, elements_of(y, view, axis)};
+    check_overlap<T>("x", x_elements, "y", x_to_y.out, view);
     const StatisticsKind kind = statistics_for(training, options, view.values_per_channel(), x.shape);
-    if (check_backward) keep_sums(device, layout, view, x.data);
+    if (check_backward) keep_sums(device, layout, view, x_elements);
     if (view.size() == 0) {
       // Nothing to compute.
     } else if (kind == StatisticsKind::batch) {
-      normalize_by_batch(device, view, x.data, y.data, workspace, [&](Index c, Index count, const MomentSums<A>& sums) {
+      normalize_by_batch(device, view, x_to_y, workspace, [&](Index c, Index count, const MomentSums<A>& sums) {
         const auto statistics = from_channel(scratch.saved.arrays(), c);
         set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
                              scratch.M2.data() + c);
@@ -175,7 +137,7 @@ struct Layer {
       set_running_statistics(channels(), running_mean.data(), running_var.data(), options.epsilon(), statistics);
       const auto coefficients = coefficients_in_workspace();
       set_normalize_coefficients(channels(), statistics, affine(0), coefficients);
-      normalize(device, view, x.data, y.data,
+      normalize(device, view, x_to_y,
                 [&](const Tile& tile, const auto& f) { f(from_channel(coefficients, tile.channel_begin)); });
     }
     scratch.saved.shape_ = x.shape;
@@ -191,21 +153,22 @@ struct Layer {
   void infer(const Device& device, int layout, const Input& x, const Output& y) const {
     const View view = check_input(x.shape, layout);
     check_shape("y", y.shape, "x", x.shape);
-    check_overlap<T>("x", x.data, "y", y.data, view.size());
+    const auto x_elements = elements_of(x, view, axis);
+    const Operands<T, 1> x_to_y{{x_elements}, elements_of(y, view, axis)};
+    check_overlap<T>("x", x_elements, "y", x_to_y.out, view);
     const StatisticsKind kind = statistics_for(false, options, view.values_per_channel(), x.shape);
     if (view.size() == 0) return;
     if (kind == StatisticsKind::batch) {
-      normalize_by_batch(device, view, x.data, y.data, NoWorkspace(),
-                         [&](Index, Index count, const MomentSums<A>& sums) {
-                           // In place of the sums, which are read before.
-                           ChannelStatistics<A> statistics;
-                           std::copy_n(sums.arrays, ChannelStatistics<A>::count, statistics.arrays);
-                           set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
-                                                static_cast<A*>(nullptr));
-                           return statistics;
-                         });
+      normalize_by_batch(device, view, x_to_y, NoWorkspace(), [&](Index, Index count, const MomentSums<A>& sums) {
+        // In place of the sums, which are read before.
+        ChannelStatistics<A> statistics;
+        std::copy_n(sums.arrays, ChannelStatistics<A>::count, statistics.arrays);
+        set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
+                             static_cast<A*>(nullptr));
+        return statistics;
+      });
     } else {
-      normalize(device, view, x.data, y.data, [&](const Tile& tile, const auto& f) {
+      normalize(device, view, x_to_y, [&](const Tile& tile, const auto& f) {
         constexpr Index most = max_columns<A>;
         A memory[static_cast<std::size_t>(3 * most)];
         const NormalizeArrays<A> coefficients{{{memory, nullptr, memory + most, memory + 2 * most}}};
@@ -219,15 +182,15 @@ struct Layer {
 
   // statistics_of(c, count, sums) gives those of `count` channels from c on.
   template <class Device, class Memory, class StatisticsOf>
-  void normalize_by_batch(const Device& device, const View& view, const T* x, T* y, Memory&& memory,
+  void normalize_by_batch(const Device& device, const View& view, const Operands<T, 1>& x_to_y, Memory&& memory,
                           const StatisticsOf& statistics_of) const {
     accumulate_moments<summand_t<T>>(
-        device, view, x, memory,
+        device, view, x_to_y.in[0], memory,
         [&](Index c, Index count, const MomentSums<A>& sums, const NormalizeArrays<A>& coefficients) {
           set_normalize_coefficients(count, statistics_of(c, count, sums), affine(c), coefficients);
         },
         [&](const Tile& tile, const Prefetches& prefetches, const NormalizeArrays<A>& coefficients) {
-          normalize(view, tile, prefetches, coefficients, x, y);
+          normalize(view, tile, prefetches, coefficients, x_to_y);
         });
   }
 
@@ -241,22 +204,25 @@ struct Layer {
     check_shape("dy", dy.shape, "x", x.shape);
     check_shape("dx", dx.shape, "x", x.shape);
     if (view.size() == 0) return;
-    check_overlap<T>("x", x.data, "dx", dx.data, view.size());
-    check_overlap<T>("dy", dy.data, "dx", dx.data, view.size());
-    if (check_backward) check_sums(device, layout, view, x.data, forward);
+    const Operands<T, 2> tensors{{elements_of(x, view, axis), elements_of(dy, view, axis)},
+                                 elements_of(dx, view, axis)};
+    const Operands<T, 1> dy_to_dx{{tensors.in[1]}, tensors.out};
+    check_overlap<T>("x", tensors.in[0], "dx", tensors.out, view);
+    check_overlap<T>("dy", tensors.in[1], "dx", tensors.out, view);
+    if (check_backward) check_sums(device, layout, view, tensors.in[0], forward);
 
     const ChannelStatistics<A> statistics = forward.arrays();
     // The gradient through constant statistics is a normalization of dy.
     if (forward.constant() && !options.scale() && !options.shift()) {  // no sums to take
       const auto coefficients = coefficients_in_workspace();
       set_constant_gradient_coefficients(channels(), statistics, affine(0).weight, coefficients);
-      return normalize(device, view, dy.data, dx.data,
+      return normalize(device, view, dy_to_dx,
                        [&](const Tile& tile, const auto& f) { f(from_channel(coefficients, tile.channel_begin)); });
     }
     // Of 16-bit numbers the means are known for more digits than any sum would tell.
     const bool own_means = !forward.constant() && !is_16_bit<T>;
     accumulate_gradients(
-        device, view, x.data, dy.data, statistics.mean(), own_means, workspace,
+        device, view, tensors.in[0], tensors.in[1], statistics.mean(), own_means, workspace,
         [&](Index c, Index count, const GradientSumArrays<A>& sums, const GradientArrays<A>& coefficients) {
           set_gradient_coefficients(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
                                     affine(c).weight, coefficients, scratch.dweight.data() + c,
@@ -268,9 +234,9 @@ struct Layer {
         },
         [&](const Tile& tile, const Prefetches& prefetches, const GradientArrays<A>& coefficients) {
           if (forward.constant()) {
-            normalize(view, tile, {prefetches.dy, {}}, normalization_in(coefficients), dy.data, dx.data);
+            normalize(view, tile, {prefetches.dy, {}}, normalization_in(coefficients), dy_to_dx);
           } else {
-            apply_gradients(view, tile, prefetches, coefficients, x.data, dy.data, dx.data);
+            apply_gradients(view, tile, prefetches, coefficients, tensors);
           }
         });
     for (Eigen::Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
@@ -335,7 +301,7 @@ struct Layer {
   // given. The sums of the same values in the same layout are the same on any device, whatever is in the tensor.
 
   template <class Device>
-  void set_sums(const Device& device, const View& view, const T* x, std::vector<A>& sums) {
+  void set_sums(const Device& device, const View& view, const Elements<const T>& x, std::vector<A>& sums) {
     const auto all = quantities_in<MomentSums<A>>(sums.data(), channels());
     accumulate_moments<summand_t<T>>(
         device, view, x, workspace,
@@ -346,7 +312,7 @@ struct Layer {
   }
 
   template <class Device>
-  void keep_sums(const Device& device, int layout, const View& view, const T* x) {
+  void keep_sums(const Device& device, int layout, const View& view, const Elements<const T>& x) {
     // All three at once, so that the next call finds them.
     for (std::vector<A>* sums : {&saved.sums_, &scratch.saved.sums_, &scratch.sums}) {
       sums->resize(static_cast<std::size_t>(MomentSums<A>::count * channels()));
@@ -356,7 +322,8 @@ struct Layer {
   }
 
   template <class Device>
-  void check_sums(const Device& device, int layout, const View& view, const T* x, const Saved& forward) {
+  void check_sums(const Device& device, int layout, const View& view, const Elements<const T>& x,
+                  const Saved& forward) {
     // In the other layout the same values are summed in another order, so that the last digits differ.
     if (!forward.has_sums_ || forward.layout_ != layout) return;
     const auto size = static_cast<std::size_t>(MomentSums<A>::count * channels());
@@ -395,7 +362,7 @@ struct Layer {
     check_whole();
     const Index found = shape[static_cast<std::size_t>(axis)];
     require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found, " in shape ",
-            shape_text(shape), other_axis_text(shape, channels(), axis));
+            shape_text(shape), OtherAxisText<Shape<Dims>>{shape, channels(), axis, true});
     check_parameters();
     check_vector("weight_grad", weight_grad, options.scale());
     check_vector("bias_grad", bias_grad, options.shift());

@@ -15,22 +15,32 @@ namespace detail {
 template <class T>
 inline constexpr Index bytes_of = static_cast<Index>(sizeof(T));
 
-/// What a call of a primitive that reads `tensors` of T does with the device's threads.
+/// Whether a kernel finds a tensor's elements as it walks them: by columns, it asks for the rows of an outer step one
+/// after another.
+template <class T>
+bool is_walkable(const View& view, const Elements<T>& elements) {
+  return !by_columns(view) || elements.has_whole_steps(view);
+}
+
+/// What a call of a primitive that reads some tensors of T does with the device's threads.
 template <class T, class Device>
 Work work_on(const Device& device, const View& view, Index tensors) {
   return {bytes_of<T>, tensors, usable_threads(device, tensors * view.size() * bytes_of<T>),
           max_columns<accumulator_t<T>>};
 }
 
+/// The same of one that takes sums, which copies what it cannot walk.
+template <class T, class Device, std::size_t N>
+Work work_of_sums(const Device& device, const View& view, const Elements<const T> (&tensors)[N]) {
+  Work work = work_on<T>(device, view, static_cast<Index>(N));
+  for (const auto& elements : tensors) {
+    if (!is_walkable(view, elements)) work.most_columns = half_max_columns<accumulator_t<T>>;
+  }
+  return work;
+}
+
 /// What that is for the memory.
 inline Traffic traffic_of(const Work& work) { return {work.element_bytes, work.tensors, cache_bytes()}; }
-
-/// Whether an output is so large that it is better not left in the cache; in place it is there already.
-template <class T>
-bool should_stream(const View& view, bool in_place) {
-  constexpr Index large = Index(8) << 20;
-  return !in_place && view.size() * bytes_of<T> >= large;
-}
 
 /// Two passes in the order that the tiling asks for.
 template <class Device, class Passes>
@@ -56,18 +66,64 @@ void run_two_passes(const Device& device, const View& view, const Work& work, bo
 template <class Device, class Passes>
 void run_two_passes(const Device& device, const View& view, const Work& work, bool, const Passes& passes,
                     const NoWorkspace&) {
-  constexpr Index most = (std::max)(narrow_stride, max_columns<typename Passes::Sums::Scalar> / 2);
+  constexpr Index most = half_max_columns<typename Passes::Sums::Scalar>;
   Work narrower = work;
   narrower.most_columns = most;
   block_wise_on_stack<most>(device, work.threads, Tiling::for_sums(view, narrower), passes);
+}
+
+/// Calls run(view, tile, c, tensors) for copies of a tile that the kernel cannot walk, of an outer step and of the
+/// channels from the tile's c-th on.
+template <class T, std::size_t N, class Run>
+BATCHNORM_COLD void run_on_copies(const View& view, const Tile& tile, const Operands<T, N>& tensors, const Run& run) {
+  constexpr Index most = half_max_columns<accumulator_t<T>>;
+  T memory[N + 1][static_cast<std::size_t>(most)];
+  const Index at_once = most / view.inner;
+  for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+    for (Index c = 0; c < tile.channels(); c += at_once) {
+      const View part{1, (std::min)(at_once, tile.channels() - c), view.inner};
+      const auto part_of = [&](auto elements) {
+        elements.data = elements.at(o, tile.channel_begin + c, 0);
+        return elements;
+      };
+      Operands<T, N> copies;
+      for (std::size_t t = 0; t < N; ++t) {
+        gather_elements(part_of(tensors.in[t]), part, memory[t]);
+        copies.in[t] = Elements<T>::dense(memory[t], part);
+      }
+      copies.out = Elements<T>::dense(memory[N], part);
+      run(part, Tile{0, 1, 0, part.channels, 0, part.inner}, c, copies);
+      scatter_elements<T>(memory[N], part, part_of(tensors.out));
+    }
+  }
+}
+
+/// Runs a kernel that writes a tile, as run(view, tile, c, tensors), from the tile's c-th channel on.
+template <class T, std::size_t N, class Run>
+void run_elementwise(const View& view, const Tile& tile, const Operands<T, N>& tensors, const Run& run) {
+  if (tensors.all_of([&](const auto& elements) { return is_walkable(view, elements); })) {
+    run(view, tile, 0, tensors);
+  } else {
+    run_on_copies(view, tile, tensors, run);
+  }
+}
+
+/// Whether an output is so large that it is better not left in the cache; in place it is there already.
+template <class T, std::size_t N>
+bool should_stream(const View& view, const Operands<T, N>& tensors) {
+  constexpr Index large = Index(8) << 20;
+  for (const auto& elements : tensors.in) {
+    if (elements.data == tensors.out.data) return false;
+  }
+  return view.size() * bytes_of<T> >= large;
 }
 
 /// Primitive 1 over a tensor, with S as the type of short sums: algebra(c, channels, sums, coefficients) sets the
 /// coefficients of the channels from c on, for write(tile, prefetches, coefficients), a pass that follows. `workspace`
 /// is a Workspace, or NoWorkspace.
 template <class S, class T, class Device, class Memory, class Algebra, class Write>
-void accumulate_moments(const Device& device, const View& view, const T* x, Memory& workspace, const Algebra& algebra,
-                        const Write& write) {
+void accumulate_moments(const Device& device, const View& view, const Elements<const T>& x, Memory& workspace,
+                        const Algebra& algebra, const Write& write) {
   using A = accumulator_t<T>;
   using Sums = MomentSums<A>;
   const Isa isa = best_isa();
@@ -77,36 +133,39 @@ void accumulate_moments(const Device& device, const View& view, const T* x, Memo
   const auto merge = [](const Sums& total, Index n, const Sums& more, Index k, Index channels) {
     merge_sums(total, n, more, k, channels);
   };
-  run_two_passes(device, view, work_on<T>(device, view, 1), !std::is_same_v<Write, NoPass>,
+  run_two_passes(device, view, work_of_sums<T>(device, view, {x}), !std::is_same_v<Write, NoPass>,
                  two_passes<Sums, NormalizeArrays<A>>(accumulate, merge, algebra, write), workspace);
 }
 
 /// Primitive 2 over one tile, by coefficients of its channels.
 template <class T>
 void normalize(const View& view, const Tile& tile, const Prefetches& prefetches,
-               const NormalizeArrays<accumulator_t<T>>& coefficients, const T* x, T* y) {
-  run_kernel<Normalize, T>(best_isa(), view, tile, coefficients, x, y,
-                           Access{should_stream<T>(view, x == y), prefetches});
+               const NormalizeArrays<accumulator_t<T>>& coefficients, const Operands<T, 1>& x_to_y) {
+  const Access access{should_stream(view, x_to_y), prefetches};
+  run_elementwise(view, tile, x_to_y, [&](const View& v, const Tile& t, Index c, const Operands<T, 1>& tensors) {
+    run_kernel<Normalize, T>(best_isa(), v, t, from_channel(coefficients, c), tensors, access);
+  });
 }
 
 /// Primitive 2 over a tensor; coefficients_of(tile, f) calls f with those of the tile's channels.
 template <class T, class Device, class CoefficientsOf>
-void normalize(const Device& device, const View& view, const T* x, T* y, const CoefficientsOf& coefficients_of) {
+void normalize(const Device& device, const View& view, const Operands<T, 1>& x_to_y,
+               const CoefficientsOf& coefficients_of) {
   const Work work = work_on<T>(device, view, 1);
   const Tiling tiling = Tiling::for_elements(view, work);
   const Prefetch prefetch = prefetch_elements(view, traffic_of(work), tiling.blocks.count);
   one_pass(device, work.threads, tiling, [&](const Tile& tile) {
     coefficients_of(tile, [&](const NormalizeArrays<accumulator_t<T>>& coefficients) {
-      normalize(view, tile, {prefetch, prefetch}, coefficients, x, y);
+      normalize(view, tile, {prefetch, prefetch}, coefficients, x_to_y);
     });
   });
 }
 
 /// Primitive 3 over a tensor, as accumulate_moments, about means that are or are not x's own.
 template <class T, class Device, class Algebra, class Write>
-void accumulate_gradients(const Device& device, const View& view, const T* x, const T* dy,
-                          const accumulator_t<T>* means, bool own_means, Workspace<accumulator_t<T>>& workspace,
-                          const Algebra& algebra, const Write& write) {
+void accumulate_gradients(const Device& device, const View& view, const Elements<const T>& x,
+                          const Elements<const T>& dy, const accumulator_t<T>* means, bool own_means,
+                          Workspace<accumulator_t<T>>& workspace, const Algebra& algebra, const Write& write) {
   using A = accumulator_t<T>;
   using Sums = GradientSumArrays<A>;
   const Isa isa = best_isa();
@@ -116,27 +175,29 @@ void accumulate_gradients(const Device& device, const View& view, const T* x, co
   const auto merge = [](const Sums& total, Index, const Sums& more, Index, Index channels) {
     merge_sums(total, more, channels);
   };
-  run_two_passes(device, view, work_on<T>(device, view, 2), !std::is_same_v<Write, NoPass>,
+  run_two_passes(device, view, work_of_sums<T>(device, view, {x, dy}), !std::is_same_v<Write, NoPass>,
                  two_passes<Sums, GradientArrays<A>>(accumulate, merge, algebra, write), workspace);
 }
 
-/// Primitive 4 over one tile, by coefficients of its channels.
+/// Primitive 4 over one tile, by coefficients of its channels; x and dy are read.
 template <class T>
 void apply_gradients(const View& view, const Tile& tile, const Prefetches& prefetches,
-                     const GradientArrays<accumulator_t<T>>& coefficients, const T* x, const T* dy, T* dx) {
-  run_kernel<ApplyGradients, T>(best_isa(), view, tile, coefficients, x, dy, dx,
-                                Access{should_stream<T>(view, dx == x || dx == dy), prefetches});
+                     const GradientArrays<accumulator_t<T>>& coefficients, const Operands<T, 2>& tensors) {
+  const Access access{should_stream(view, tensors), prefetches};
+  run_elementwise(view, tile, tensors, [&](const View& v, const Tile& t, Index c, const Operands<T, 2>& operands) {
+    run_kernel<ApplyGradients, T>(best_isa(), v, t, from_channel(coefficients, c), operands, access);
+  });
 }
 
 /// Primitive 4 over a tensor, by coefficients of all channels.
 template <class T, class Device>
-void apply_gradients(const Device& device, const View& view, const T* x, const T* dy, T* dx,
+void apply_gradients(const Device& device, const View& view, const Operands<T, 2>& tensors,
                      const GradientArrays<accumulator_t<T>>& coefficients) {
   const Work work = work_on<T>(device, view, 2);
   const Tiling tiling = Tiling::for_elements(view, work);
   const Prefetch prefetch = prefetch_elements(view, traffic_of(work), tiling.blocks.count);
   one_pass(device, work.threads, tiling, [&](const Tile& tile) {
-    apply_gradients(view, tile, {prefetch, prefetch}, from_channel(coefficients, tile.channel_begin), x, dy, dx);
+    apply_gradients(view, tile, {prefetch, prefetch}, from_channel(coefficients, tile.channel_begin), tensors);
   });
 }
 

@@ -1,4 +1,4 @@
-// What people hand in where the library asks for tensors or vectors, told apart by type.
+// What people hand in where the library asks for tensors or vectors, told apart by type, and their numbers.
 
 #ifndef BATCHNORM_DETAIL_INTERFACE_KINDS_HPP
 #define BATCHNORM_DETAIL_INTERFACE_KINDS_HPP
@@ -70,6 +70,19 @@ constexpr bool holds_numbers() {
 }
 template <class X>
 inline constexpr bool has_numbers_in_memory = holds_numbers<X>();
+
+/// Whether T, a tensor's scalar, is a type of integers or of complex numbers. (void is that of what is no tensor.)
+template <class T>
+inline constexpr bool is_integer = std::is_integral_v<T> || Eigen::NumTraits<T>::IsInteger;
+template <>
+inline constexpr bool is_integer<void> = false;
+template <class T>
+inline constexpr bool is_complex = Eigen::NumTraits<T>::IsComplex;
+template <>
+inline constexpr bool is_complex<void> = false;
+/// Any other is one of real numbers, which can be normalized.
+template <class T>
+inline constexpr bool is_real = !is_integer<T> && !is_complex<T>;
 
 }  // namespace detail
 BATCHNORM_NAMESPACE_END

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "batchnorm/detail/interface/tensor.hpp"
+#include "batchnorm/detail/interface/checks.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {

@@ -86,22 +86,22 @@ struct AccumulateGradients {
   /// Sets the sums of the tile's channels, about the means of all channels, and whether these are x's own, which of
   /// 16-bit numbers is not asked. x and dy are the whole tensors.
   template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, const T* dy, const A* means,
-                                           bool own_means, const Prefetches& prefetches,
-                                           const GradientSumArrays<A>& result) {
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const Elements<const T>& x,
+                                           const Elements<const T>& dy, const A* means, bool own_means,
+                                           const Prefetches& prefetches, const GradientSumArrays<A>& result) {
     using P = KernelPack<T, A, Bytes>;
     using Short = ShortSums<A, GradientTerms<is_16_bit<T> ? OtherSums::none : OtherSums::x, std::is_same_v<T, A>>>;
     std::fill_n(result.dy_pivot(), tile.channels(), A(0));
     if constexpr (std::is_same_v<T, A>) {
       if (own_means) Short::template set_pivots<P>(view, tile, dy, result.dy_pivot());
     }
-    const T* const tensors[] = {x, dy};
+    const Elements<const T> tensors[] = {x, dy};
     const Prefetch prefetch[] = {prefetches.x, prefetches.dy};
     const A* const pivots[] = {means + tile.channel_begin, result.dy_pivot()};
     A* sums[Short::sums];
     for (std::size_t k = 0; k < Short::sums; ++k) sums[k] = result.arrays[1 + k];
     if (by_columns(view)) {
-      Short::template by_columns<P>(Columns(view, tile), tensors, prefetch, pivots, sums);
+      Short::template by_columns<P>(view, tile, tensors, prefetch, pivots, sums);
     } else {
       Short::template by_rows<P>(view, tile, tensors, prefetch, pivots, sums);
     }

@@ -66,17 +66,17 @@ template <class S>
 struct AccumulateMoments {
   /// Sets the sums of the tile's channels. x is the whole tensor.
   template <int Bytes, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const T* x, const Prefetch& prefetch,
-                                           const MomentSums<A>& result) {
+  static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const Elements<const T>& x,
+                                           const Prefetch& prefetch, const MomentSums<A>& result) {
     using P = KernelPack<T, S, Bytes>;
     using Short = ShortSums<S, MomentTerms>;
     Short::template set_pivots<P>(view, tile, x, result.pivot());
-    const T* const tensors[] = {x};
+    const Elements<const T> tensors[] = {x};
     const Prefetch prefetches[] = {prefetch};
     const A* const pivots[] = {result.pivot()};
     A* const sums[] = {result.sum(), result.squares()};
     if (by_columns(view)) {
-      Short::template by_columns<P>(Columns(view, tile), tensors, prefetches, pivots, sums);
+      Short::template by_columns<P>(view, tile, tensors, prefetches, pivots, sums);
     } else {
       Short::template by_rows<P>(view, tile, tensors, prefetches, pivots, sums);
     }
@@ -90,11 +90,12 @@ struct AccumulateMoments {
   // Of those channels that are not sound. What is rare is compiled once, not for each instruction set. The new pivot is
   // an A: of a constant channel exactly its value, however small.
   template <class T, class A>
-  static BATCHNORM_COLD void sum_again(const View& view, const Tile& tile, const T* x, const MomentSums<A>& result) {
+  static BATCHNORM_COLD void sum_again(const View& view, const Tile& tile, const Elements<const T>& x,
+                                       const MomentSums<A>& result) {
     using P = KernelPack<T, A, baseline_bytes>;
     using Long = ShortSums<A, MomentTerms>;
     const A n = number<A>(tile.values_per_channel());
-    const T* const tensors[] = {x};
+    const Elements<const T> tensors[] = {x};
     bool again[static_cast<std::size_t>(max_columns<A>)];
     for (Index c = 0; c < tile.channels(); ++c) {
       const MomentSums<A> channel = from_channel(result, c);
@@ -117,7 +118,7 @@ struct AccumulateMoments {
     if (!by_columns(view)) return;
     const A* const pivots[] = {result.pivot()};
     A* const sums[] = {result.sum(), result.squares()};
-    Long::template by_columns_again<P>(Columns(view, tile), tensors, again, pivots, sums);
+    Long::template by_columns_again<P>(view, tile, tensors, again, pivots, sums);
   }
 };
 

@@ -44,35 +44,36 @@ BATCHNORM_ALWAYS_INLINE GradientFormula<V> gradient_formula_of(const GradientArr
 }
 
 struct ApplyGradients {
-  /// Writes the tile's elements of dx, by coefficients of the tile's channels. x, dy and dx are the whole tensors; dx
-  /// may be dy or x.
+  /// Writes the tile's elements of dx, by coefficients of the tile's channels. x and dy, which are read, and dx, which
+  /// may be either, are the whole tensors.
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const GradientArrays<A>& coefficients,
-                                           const T* x, const T* dy, T* dx, const Access& access) {
+                                           const Operands<T, 2>& tensors, const Access& access) {
     const Index x_distance = access.prefetches.x.distance, dy_distance = access.prefetches.dy.distance;
-    const auto element = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
+    const auto element = [&](const auto& in, Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
       using Q = typename plain<decltype(k)>::Packed;
-      if (x_distance != 0) detail::prefetch(x + i + x_distance);
-      if (dy_distance != 0) detail::prefetch(dy + i + dy_distance);
-      return k.apply(load<Q>(x + i), load<Q>(dy + i));
+      if (x_distance != 0) detail::prefetch(in[0] + i + x_distance);
+      if (dy_distance != 0) detail::prefetch(in[1] + i + dy_distance);
+      return k.apply(load<Q>(in[0] + i), load<Q>(in[1] + i));
     };
     if constexpr (uses_float_pairs<T, Bytes>) {
-      by_float_pairs<Bytes>(view, tile, coefficients, x, dy, dx, access.streams, element);
+      by_float_pairs<Bytes>(view, tile, coefficients, tensors, access.streams, element);
     } else {
-      by_coefficients<Bytes>(view, tile, coefficients, x, dy, dx, access.streams, element);
+      by_coefficients<Bytes>(view, tile, coefficients, tensors, access.streams, element);
     }
   }
 
  private:
   template <int Bytes, class T, class A, class Element>
   static BATCHNORM_ALWAYS_INLINE void by_coefficients(const View& view, const Tile& tile,
-                                                      const GradientArrays<A>& coefficients, const T* x, const T* dy,
-                                                      T* dx, bool streams, const Element& element) {
+                                                      const GradientArrays<A>& coefficients,
+                                                      const Operands<T, 2>& tensors, bool streams,
+                                                      const Element& element) {
     using C = compute_t<T>;
     using P = KernelPack<T, C, Bytes>;
     using V = ExactPack<T, A, Bytes>;
     const bool done = elementwise<GradientFormula, P, max_columns<A>>(
-        view, tile, dx, streams,
+        view, tile, tensors, streams,
         [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
           RangeCheck<V> out_of_range;
           for_each_padded_pack<V>(
@@ -86,7 +87,7 @@ struct ApplyGradients {
         },
         element);
     if constexpr (!std::is_same_v<C, A>) {
-      if (!done) by_channel<GradientFormula<typename P::One>>(view, tile, coefficients, x, dy, dx);
+      if (!done) by_channel<GradientFormula<typename P::One>>(tile, coefficients, tensors);
     }
   }
 
@@ -129,12 +130,13 @@ struct ApplyGradients {
 
   template <int Bytes, class T, class Element>
   static BATCHNORM_ALWAYS_INLINE void by_float_pairs(const View& view, const Tile& tile,
-                                                     const GradientArrays<double>& coefficients, const T* x,
-                                                     const T* dy, T* dx, bool streams, const Element& element) {
+                                                     const GradientArrays<double>& coefficients,
+                                                     const Operands<T, 2>& tensors, bool streams,
+                                                     const Element& element) {
     using P = FloatPairsPack<T, Bytes>;
     bool any_in_floats = false;
     const bool done = elementwise<GradientFloatPairs, P, max_columns<double>>(
-        view, tile, dx, streams,
+        view, tile, tensors, streams,
         [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
           for (Index c = 0; c < tile.channels(); ++c) {
             GradientFloatPairs<typename P::One> k{};
@@ -152,25 +154,25 @@ struct ApplyGradients {
       any_in_floats = in_floats<T>(coefficients, c, k);
     }
     if (any_in_floats) {
-      by_channel<GradientFloatPairs<typename P::One>>(view, tile, coefficients, x, dy, dx);
+      by_channel<GradientFloatPairs<typename P::One>>(tile, coefficients, tensors);
     } else {
-      by_coefficients<Bytes>(view, tile, coefficients, x, dy, dx, streams, element);
+      by_coefficients<Bytes>(view, tile, coefficients, tensors, streams, element);
     }
   }
 
   // Each channel in floats or, where they have not the range, in double; compiled once, as Normalize's.
   template <class Formula, class T>
-  static BATCHNORM_COLD void by_channel(const View& view, const Tile& tile, const GradientArrays<double>& coefficients,
-                                        const T* x, const T* dy, T* dx) {
+  static BATCHNORM_COLD void by_channel(const Tile& tile, const GradientArrays<double>& coefficients,
+                                        const Operands<T, 2>& tensors) {
     using One = typename Formula::Packed;
     using Exact = Pack<double, 1, One::fused>;
-    elementwise_by_channel(view, tile, dx, [&](Index c) {
+    elementwise_by_channel(tile, tensors, [&](Index c) {
       Formula k{};
       const bool ordinary = in_floats<T>(coefficients, c, k);
       const GradientFormula<Exact> exact = gradient_formula_of<double, Exact>(coefficients, c);
-      return [=](Index i) {
-        return ordinary ? k.apply(load<One>(x + i), load<One>(dy + i))
-                        : One::all(to_float(exact.apply(load<Exact>(x + i), load<Exact>(dy + i)).v[0]));
+      return [=](const T* const(&in)[2], Index i) {
+        return ordinary ? k.apply(load<One>(in[0] + i), load<One>(in[1] + i))
+                        : One::all(to_float(exact.apply(load<Exact>(in[0] + i), load<Exact>(in[1] + i)).v[0]));
       };
     });
   }

@@ -9,34 +9,39 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// The rows of a tile that is walked by columns: `rows` rows of `width` elements, `stride` apart, from `begin` on, and
-/// after them one row of `rest` elements.
+/// The rows of a tile that is walked by columns: `rows` rows of `width` elements, and after them one row of `rest`
+/// elements.
 ///
-/// Where a whole outer step is narrower than a few packs, a row is `repeat` outer steps, which lie one after another,
-/// and each channel has `repeat` times its columns. Three channels, inner = 1, repeat = 4:
+/// Where a whole outer step is narrower than a few packs, a row is `repeat` outer steps, which lie one after another in
+/// a tensor, and each channel has `repeat` times its columns. Three channels, inner = 1, repeat = 4:
 ///
 ///     column   0  1  2  3  4  5  6  7  8  9 10 11
 ///     channel  0  1  2  0  1  2  0  1  2  0  1  2
 struct Columns {
-  Index begin{}, width{}, stride{}, rows{}, rest{};
+  Index width{}, rows{}, rest{};
   Index repeat{}, channels, inner;
 
-  Columns(const View& view, const Tile& tile) : channels(tile.channels()), inner(view.inner) {
-    const Index outer = tile.outer_end - tile.outer_begin, outer_stride = view.outer_stride();
-    begin = view.offset(tile.outer_begin, tile.channel_begin, 0);
-    const bool narrow = outer_stride < narrow_stride && outer > 1;  // spares small tensors the divisions
-    repeat = narrow ? std::max<Index>(1, (std::min)(outer, narrow_stride / outer_stride)) : 1;
+  /// `join` says whether narrow outer steps are joined to one row.
+  Columns(const View& view, const Tile& tile, bool join = true) : channels(tile.channels()), inner(view.inner) {
+    const Index outer = tile.outer_end - tile.outer_begin, step_width = view.step_width();
+    const bool narrow = join && step_width < narrow_stride && outer > 1;  // spares small tensors the divisions
+    repeat = narrow ? std::max<Index>(1, (std::min)(outer, narrow_stride / step_width)) : 1;
     width = repeat * channels * inner;
-    stride = repeat * outer_stride;
     rows = narrow ? outer / repeat : outer;
     rest = (outer - rows * repeat) * channels * inner;
+  }
+
+  /// Whether the elements of a row lie one after another in memory.
+  template <class T>
+  bool lie_in(const Elements<T>& elements, const View& view) const {
+    return repeat > 1 ? elements.is_dense(view) : elements.has_whole_steps(view);
   }
 
   /// Whether a column is its channel.
   bool single() const { return width == channels; }
 
-  /// How many elements further in memory, by whole rows, lies what is to be fetched; 0 for nothing.
-  Index lookahead(const Prefetch& prefetch) const {
+  /// How many elements further in memory, by whole rows `stride` apart, lies what is to be fetched; 0 for nothing.
+  Index lookahead(const Prefetch& prefetch, Index stride) const {
     return prefetch.what == Prefetch::What::walk ? ceil_div(prefetch.distance, width) * stride : prefetch.distance;
   }
 
@@ -54,12 +59,14 @@ struct Columns {
     }
   }
 
-  /// Walks the columns [from, to) of all rows, `rows_at_once` rows side by side: add(type, r, count, j, skip) is for
-  /// the packs of type::count packs of type::Pack that begin in column j, of `count` rows from the r-th on, without the
-  /// first `skip` columns, which a pack before has done. `Packs` neighbouring packs are one call where there are so
-  /// many. The same rows are taken together for every column, whatever [from, to) is.
-  template <class P, int Packs, class Add>
-  BATCHNORM_ALWAYS_INLINE void for_each_pack_of_rows(Index from, Index to, Index rows_at_once, const Add& add) const;
+  /// Walks the columns [from, to) of all rows, `rows_at_once` rows side by side: rows_from(r, count, width) gives what
+  /// stands for `count` rows of `width` elements from the r-th on, and add(type, these, count, j, skip) is for the
+  /// packs of type::count packs of type::Pack that begin in their column j, without the first `skip` columns, which a
+  /// pack before has done. `Packs` neighbouring packs are one call where there are so many. The same rows are taken
+  /// together for every column, whatever [from, to) is.
+  template <class P, int Packs, class RowsFrom, class Add>
+  BATCHNORM_ALWAYS_INLINE void for_each_pack_of_rows(Index from, Index to, Index rows_at_once,
+                                                     const RowsFrom& rows_from, const Add& add) const;
 };
 
 /// Tells a function to treat Count neighbouring packs side by side.
@@ -69,38 +76,37 @@ struct PackGroup {
   static constexpr int count = Count;
 };
 
-template <class P, int Packs, class Add>
+template <class P, int Packs, class RowsFrom, class Add>
 BATCHNORM_ALWAYS_INLINE void Columns::for_each_pack_of_rows(Index from, Index to, Index rows_at_once,
-                                                            const Add& add) const {
+                                                            const RowsFrom& rows_from, const Add& add) const {
   constexpr Index N = P::size;
   for (Index r = 0;;) {
     const bool is_rest = r >= rows;
     const Index count = is_rest ? 1 : (std::min)(rows_at_once, rows - r);
     const Index end = is_rest ? (std::min)(rest, to) : to;
+    const auto these = rows_from(r, count, is_rest ? rest : width);
     Index j = from;
-    for (; j + Packs * N <= end; j += Packs * N) add(PackGroup<P, Packs>(), r, count, j, Index(0));
+    for (; j + Packs * N <= end; j += Packs * N) add(PackGroup<P, Packs>(), these, count, j, Index(0));
     if constexpr (Packs > 1) {
-      for (; j + N <= end; j += N) add(PackGroup<P, 1>(), r, count, j, Index(0));
+      for (; j + N <= end; j += N) add(PackGroup<P, 1>(), these, count, j, Index(0));
     }
     if (j < end && end - from >= N) {  // the last pack, less what it shares with the one before
-      add(PackGroup<P, 1>(), r, count, end - N, j - (end - N));
+      add(PackGroup<P, 1>(), these, count, end - N, j - (end - N));
     } else {
-      for (; j < end; ++j) add(PackGroup<typename P::One, 1>(), r, count, j, Index(0));
+      for (; j < end; ++j) add(PackGroup<typename P::One, 1>(), these, count, j, Index(0));
     }
     if (is_rest) return;
     r += count;
   }
 }
 
-/// The segments of memory of a tile that is walked by columns, `stride` apart from `begin` on: each of n elements,
-/// whose columns begin again after `period`, one or several widths.
+/// The segments of memory of a tile that is walked by columns, a row each, or all rows in one where they lie one after
+/// another: each of n elements, whose columns begin again after `period`, one or several widths.
 struct Segments {
-  Index begin, count{}, stride, n{}, period;
+  Index count{}, n{}, period;
 
   /// To be walked in packs of `pack`, a power of two, with coefficients of at most `most` columns.
-  Segments(const Columns& columns, Index pack, Index most)
-      : begin(columns.begin), stride(columns.stride), period(columns.width) {
-    const bool one = columns.stride == columns.width;
+  Segments(const Columns& columns, bool one, Index pack, Index most) : period(columns.width) {
     count = one ? 1 : columns.rows;
     n = one ? columns.rows * columns.width + columns.rest : columns.width;
     // A long segment begins its columns again after whole packs, and not after every few.

@@ -151,139 +151,171 @@ BATCHNORM_ALWAYS_INLINE void store_part(T* to, const P& value, Index skip, Index
   for (Index i = 0; i < count; ++i) to[i] = all[skip + i];
 }
 
-/// Writes whole channels that lie one after another, or a part of one channel: y[i] = f(i, k) for [begin, end), where
-/// f gives P::size elements from i on, and k are the coefficients of each: of_channel(c) gives those of a channel, in
-/// packs, and blend(a, b, count) the first of one channel and the rest of the next. A channel, `n` elements, is no
-/// shorter than a pack.
+/// Where the same element lies in each tensor of a pass.
+template <class T, std::size_t N>
+struct Place {
+  const T* in[N];
+  T* out;
+
+  static BATCHNORM_ALWAYS_INLINE Place of(const Operands<T, N>& tensors, Index o, Index c, Index i) {
+    Place result;
+    BATCHNORM_UNROLL
+    for (std::size_t t = 0; t < N; ++t) result.in[t] = tensors.in[t].at(o, c, i);
+    result.out = tensors.out.at(o, c, i);
+    return result;
+  }
+  BATCHNORM_ALWAYS_INLINE void to_next_outer_step(const Operands<T, N>& tensors) {
+    BATCHNORM_UNROLL
+    for (std::size_t t = 0; t < N; ++t) in[t] += tensors.in[t].outer_stride;
+    out += tensors.out.outer_stride;
+  }
+};
+
+/// Writes, from a place on, whole channels that lie one after another in every tensor, or a part of one channel: its
+/// i-th element is f(in, i, k), where f gives P::size elements from the i-th on, and k are the coefficients of each:
+/// of_channel(c) gives those of a channel, in packs, and blend(a, b, count) the first of one channel and the rest of
+/// the next. A channel, `n` elements, is no shorter than a pack.
 ///
-/// f may read y itself at those elements: none is written before all that need it are read. Where y lies, whether it is
-/// streamed past the cache, and how a tensor is cut changes no bit of it.
-template <class P, class T, class OfChannel, class F>
-BATCHNORM_ALWAYS_INLINE void write_channels(T* y, Index begin, Index n, Index channel, Index channel_end, bool streamed,
-                                            const OfChannel& of_channel, const F& f) {
-  constexpr Index N = P::size;
-  const Index end = begin + n * (channel_end - channel);
+/// What is written may also be read by f at those elements: none is written before all that need it are read. Where it
+/// lies, whether it is streamed past the cache, and how a tensor is cut changes no bit of it.
+template <class P, class T, std::size_t N, class OfChannel, class F>
+BATCHNORM_ALWAYS_INLINE void write_channels(const Place<T, N>& place, Index n, Index channel, Index channel_end,
+                                            bool streamed, const OfChannel& of_channel, const F& f) {
+  constexpr Index size = P::size;
+  T* const y = place.out;
+  const Index end = n * (channel_end - channel);
   // Whole packs begin at an address that is a multiple of their size. What lies before and after them is part of packs
   // that overlap them.
-  const Index past = misalignment<P>(y + begin), head = past == 0 ? 0 : N - past, tail = (end - begin - head) % N;
+  const Index past = misalignment<P>(y), head = past == 0 ? 0 : size - past, tail = (end - head) % size;
   auto k = of_channel(channel);
-  if (head != 0) store_part(y + begin, f(begin, k), 0, head);
+  if (head != 0) store_part(y, f(place.in, 0, k), 0, head);
   P last{};
-  if (tail != 0) last = f(end - N, of_channel(channel_end - 1));
+  if (tail != 0) last = f(place.in, end - size, of_channel(channel_end - 1));
 
-  Index i = begin + head;
-  for (Index next = begin + n;; next += n) {
+  Index i = head;
+  for (Index next = n;; next += n) {
     const auto now = k;  // which nothing changes, and so stays in registers
     if (streamed) {
-      for (; i + N <= next; i += N) stream(y + i, f(i, now));
+      for (; i + size <= next; i += size) stream(y + i, f(place.in, i, now));
     } else {
-      for (; i + N <= next; i += N) store(y + i, f(i, now));
+      for (; i + size <= next; i += size) store(y + i, f(place.in, i, now));
     }
     if (++channel == channel_end) break;
     const auto next_k = of_channel(channel);
     if (i < next) {
-      put(y + i, streamed, f(i, blend(k, next_k, next - i)));
-      i += N;
+      put(y + i, streamed, f(place.in, i, blend(k, next_k, next - i)));
+      i += size;
     }
     k = next_k;
   }
-  if (tail != 0) store_part(y + end - tail, last, N - tail, tail);
+  if (tail != 0) store_part(y + end - tail, last, size - tail, tail);
 }
 
 /// The same for a tile, walked by rows.
-template <class P, class T, class OfChannel, class F>
-BATCHNORM_ALWAYS_INLINE void write_rows(const View& view, const Tile& tile, T* y, bool streamed,
-                                        const OfChannel& of_channel, const F& f) {
+template <class P, class T, std::size_t N, class OfChannel, class F>
+BATCHNORM_ALWAYS_INLINE void write_rows(const View& view, const Tile& tile, const Operands<T, N>& tensors,
+                                        bool streamed, const OfChannel& of_channel, const F& f) {
   const Index n = tile.inner_end - tile.inner_begin, channels = tile.channels();
-  const Index adjacent = n == view.inner ? channels : 1;  // channels that lie one after another
+  const bool whole =
+      n == view.inner && tensors.all_of([&](const auto& elements) { return elements.has_whole_steps(view); });
+  const Index adjacent = whole ? channels : 1;  // channels that lie one after another
   for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
     for (Index c = 0; c < channels; c += adjacent) {
-      const Index begin = view.offset(o, tile.channel_begin + c, tile.inner_begin);
-      write_channels<P>(y, begin, n, c, c + adjacent, streamed, of_channel, f);
+      const auto place = Place<T, N>::of(tensors, o, tile.channel_begin + c, tile.inner_begin);
+      write_channels<P>(place, n, c, c + adjacent, streamed, of_channel, f);
     }
   }
 }
 
-/// y[i] = f(PackType<Q>(), i, j) for the tile's elements, walked by columns, where f gives Q::size elements from i on,
-/// the first in column j, Q being P, a pack of one or, where P is a pair, half a P. Where `segments.wraps()`, f may
-/// count on the first columns again after the last, as many as such a pack needs. As above, f may read y itself.
-template <class P, class T, class F>
-BATCHNORM_ALWAYS_INLINE void write_columns(const Segments& segments, T* y, bool streamed, const F& f) {
+/// The same for a tile, walked by columns: f(PackType<Q>(), in, i, j) gives Q::size elements from the i-th of a segment
+/// on, the first in column j, Q being P, a pack of one or, where P is a pair, half a P. Where `segments.wraps()`, f may
+/// count on the first columns again after the last, as many as such a pack needs.
+template <class P, class T, std::size_t N, class F>
+BATCHNORM_ALWAYS_INLINE void write_columns(const Tile& tile, const Segments& segments, const Operands<T, N>& tensors,
+                                           bool streamed, const F& f) {
   using All = PackType<P>;
   using One = PackType<typename P::One>;
-  constexpr Index N = P::size;
+  constexpr Index size = P::size;
   const Index n = segments.n;
-  for (Index begin = segments.begin, end = segments.begin + segments.count * segments.stride; begin < end;
-       begin += segments.stride) {
+  auto place = Place<T, N>::of(tensors, tile.outer_begin, tile.channel_begin, 0);
+  for (Index segment = 0; segment < segments.count; ++segment, place.to_next_outer_step(tensors)) {
+    const auto in = place.in;
+    T* const y = place.out;
     // As above; but packs that overlap cost short segments too much, and are no way to write what is streamed, whose
     // lines no ordinary store should touch again, or what is shorter than they are: single elements then, and what
     // halves of a pair fit in.
-    const Index past = misalignment<P>(y + begin);
-    const bool overlap = n >= N && !streamed;
-    const Index head = past == 0 || (overlap && n < 8 * N) ? 0 : (std::min)(n, N - past);
-    const bool ragged = (n - head) % N != 0;
+    const Index past = misalignment<P>(y);
+    const bool overlap = n >= size && !streamed;
+    const Index head = past == 0 || (overlap && n < 8 * size) ? 0 : (std::min)(n, size - past);
+    const bool ragged = (n - head) % size != 0;
     P first{}, last{};
-    if (overlap && head != 0) first = f(All(), begin, 0);
-    if (overlap && ragged) last = f(All(), begin + n - N, (n - N) % segments.period);
+    if (overlap && head != 0) first = f(All(), in, 0, 0);
+    if (overlap && ragged) last = f(All(), in, n - size, (n - size) % segments.period);
 
     Index i = overlap ? head : 0, j = i;
-    Index singles = overlap ? i : n < N ? n : head;
+    Index singles = overlap ? i : n < size ? n : head;
     const auto wrap = [&]() BATCHNORM_INLINE_LAMBDA {
       if (j >= segments.period) j -= segments.period;
     };
     const auto singly = [&](Index stop) BATCHNORM_INLINE_LAMBDA {
       for (; i < stop; ++i, ++j) {
         wrap();
-        store(y + begin + i, f(One(), begin + i, j));
+        store(y + i, f(One(), in, i, j));
       }
     };
     for (;;) {
       if constexpr (is_pair<P>) {
         using Half = typename half_of<P>::type;
-        const Index past_half = misalignment<Half>(y + begin + i);
+        const Index past_half = misalignment<Half>(y + i);
         singly((std::min)(singles, past_half == 0 ? i : i + Half::size - past_half));
         for (; i + Half::size <= singles; i += Half::size, j += Half::size) {
           wrap();
-          put(y + begin + i, streamed, f(PackType<Half>(), begin + i, j));
+          put(y + i, streamed, f(PackType<Half>(), in, i, j));
         }
       }
       singly(singles);
-      while (i + N <= n) {
+      while (i + size <= n) {
         wrap();
-        const Index stop = (std::min)(n - N + 1, i + (segments.period - j));  // of packs that begin in this period
-        for (; i < stop; i += N, j += N) put(y + begin + i, streamed, f(All(), begin + i, j));
+        const Index stop = (std::min)(n - size + 1, i + (segments.period - j));  // of packs that begin in this period
+        for (; i < stop; i += size, j += size) put(y + i, streamed, f(All(), in, i, j));
       }
       if (overlap || i == n) break;
       wrap();
       singles = n;
     }
-    if (overlap && head != 0) store(y + begin, first);
-    if (overlap && ragged) store(y + begin + n - N, last);
+    if (overlap && head != 0) store(y, first);
+    if (overlap && ragged) store(y + n - size, last);
   }
 }
 
-template <template <class> class Formula, class P, Index Most, class T, class Round, class F, std::size_t... K>
-BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile, T* y, bool streamed,
-                                              const Round& round, const F& f, std::index_sequence<K...>) {
+template <template <class> class Formula, class P, Index Most, class T, std::size_t N, class Round, class F,
+          std::size_t... K>
+BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile, const Operands<T, N>& tensors,
+                                              bool streamed, const Round& round, const F& f,
+                                              std::index_sequence<K...>) {
   CoefficientArray<P, Most> arrays[sizeof...(K)];
-  const Columns columns(view, tile);
+  // Where all lie one after another in every tensor, the walk goes straight through memory.
+  const bool dense = tensors.all_of([&](const auto& elements) { return elements.is_dense(view); });
+  const Columns columns(view, tile, dense);
   const bool in_columns = by_columns(view);
-  const Index start = in_columns ? misalignment<P>(y + columns.begin) : 0;
+  const Index start =
+      in_columns ? misalignment<P>(tensors.out.at(tile.outer_begin, tile.channel_begin, tile.inner_begin)) : 0;
   const bool applies =
       round([&](Index c, const auto&... k) BATCHNORM_INLINE_LAMBDA { (arrays[K].set(start, c, k), ...); });
   if (!applies) return false;
   if (in_columns) {
-    const Segments segments(columns, P::size, Most);
+    const Segments segments(columns, dense && tile.channels() == view.channels, P::size, Most);
     for (auto& array : arrays) array.spread(columns, segments, start);
-    write_columns<P>(segments, y, streamed, [&](auto type, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
-      using Q = typename decltype(type)::Pack;
-      return f(i, Formula<Q>{arrays[K].template at<Q>(start + j)...});
-    });
+    write_columns<P>(tile, segments, tensors, streamed,
+                     [&](auto type, const auto& in, Index i, Index j) BATCHNORM_INLINE_LAMBDA {
+                       using Q = typename decltype(type)::Pack;
+                       return f(in, i, Formula<Q>{arrays[K].template at<Q>(start + j)...});
+                     });
   } else {
     const auto by_rows = [&](auto type) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
       write_rows<Q>(
-          view, tile, y, streamed,
+          view, tile, tensors, streamed,
           [&](Index c) BATCHNORM_INLINE_LAMBDA { return Formula<Q>{Q::all(arrays[K].of_channel(c))...}; }, f);
     };
     if constexpr (is_pair<P>) {
@@ -301,28 +333,30 @@ BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile
   return true;
 }
 
-/// Writes y[i] = f(i, k) for the tile's elements, where f gives those of a pack from i on, and k, a Formula<Q> of packs
-/// Q, holds its coefficients. Q is P, or one element, or in between.
+/// Writes the tile's elements: f(in, i, k) gives those of a pack from the i-th on of what `in` points to in each tensor
+/// that is read, and k, a Formula<Q> of packs Q, holds its coefficients. Q is P, or one element, or in between. Walked
+/// by columns, the rows of an outer step lie one after another in every tensor.
 ///
 /// round(set) calls set(c, k...) with packs of each coefficient of the channels from the tile's c-th on, in the order
 /// of Formula's members, for all channels in their order. It may return false instead: then nothing is written, and
 /// false is returned.
-template <template <class> class Formula, class P, Index Most, class T, class Round, class F>
-BATCHNORM_ALWAYS_INLINE bool elementwise(const View& view, const Tile& tile, T* y, bool streamed, const Round& round,
-                                         const F& f) {
-  return elementwise_with<Formula, P, Most>(view, tile, y, streamed, round, f,
+template <template <class> class Formula, class P, Index Most, class T, std::size_t N, class Round, class F>
+BATCHNORM_ALWAYS_INLINE bool elementwise(const View& view, const Tile& tile, const Operands<T, N>& tensors,
+                                         bool streamed, const Round& round, const F& f) {
+  return elementwise_with<Formula, P, Most>(view, tile, tensors, streamed, round, f,
                                             std::make_index_sequence<static_cast<std::size_t>(Formula<P>::count)>());
 }
 
 /// The same element by element, for tiles with channels to which the formula does not apply: f(c) gives the function
-/// that gives the element at i of the tile's c-th channel.
-template <class T, class F>
-void elementwise_by_channel(const View& view, const Tile& tile, T* y, const F& f) {
+/// that gives an element of the tile's c-th channel.
+template <class T, std::size_t N, class F>
+void elementwise_by_channel(const Tile& tile, const Operands<T, N>& tensors, const F& f) {
   for (Index c = 0; c < tile.channels(); ++c) {
     const auto value = f(c);
     for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
-      const Index row = view.offset(o, tile.channel_begin + c, 0);
-      for (Index i = row + tile.inner_begin; i < row + tile.inner_end; ++i) store(y + i, value(i));
+      const auto place = Place<T, N>::of(tensors, o, tile.channel_begin + c, tile.inner_begin);
+      const Index n = tile.inner_end - tile.inner_begin;
+      for (Index i = 0; i < n; ++i) store(place.out + i, value(place.in, i));
     }
   }
 }

@@ -11,25 +11,25 @@
 
 // Explicit instantiations of RUN, one of the functions that run a kernel: TEMPLATE is `template` for definitions, and
 // `extern template` for declarations.
-#define BATCHNORM_KERNELS_OF(TEMPLATE, RUN, T)                                                                       \
-  TEMPLATE void RUN<AccumulateMoments<summand_t<T>>>(const View&, const Tile&, const T* const&, const Prefetch&,     \
-                                                     const MomentSums<double>&);                                     \
-  TEMPLATE void RUN<Normalize>(const View&, const Tile&, const NormalizeArrays<double>&, const T* const&, T* const&, \
-                               const Access&);                                                                       \
-  TEMPLATE void RUN<AccumulateGradients>(const View&, const Tile&, const T* const&, const T* const&,                 \
-                                         const double* const&, const bool&, const Prefetches&,                       \
-                                         const GradientSumArrays<double>&);                                          \
-  TEMPLATE void RUN<ApplyGradients>(const View&, const Tile&, const GradientArrays<double>&, const T* const&,        \
-                                    const T* const&, T* const&, const Access&);
+#define BATCHNORM_KERNELS_OF(TEMPLATE, RUN, T)                                                                         \
+  TEMPLATE void RUN<AccumulateMoments<summand_t<T>>>(const View&, const Tile&, const Elements<const T>&,               \
+                                                     const Prefetch&, const MomentSums<double>&);                      \
+  TEMPLATE void RUN<Normalize>(const View&, const Tile&, const NormalizeArrays<double>&, const Operands<T, 1>&,        \
+                               const Access&);                                                                         \
+  TEMPLATE void RUN<AccumulateGradients>(const View&, const Tile&, const Elements<const T>&, const Elements<const T>&, \
+                                         const double* const&, const bool&, const Prefetches&,                         \
+                                         const GradientSumArrays<double>&);                                            \
+  TEMPLATE void RUN<ApplyGradients>(const View&, const Tile&, const GradientArrays<double>&, const Operands<T, 2>&,    \
+                                    const Access&);
 
 // The last is for Moments.
-#define BATCHNORM_KERNELS_BY(TEMPLATE, RUN)                                                                    \
-  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, float)                                                                   \
-  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, double)                                                                  \
-  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::half)                                                             \
-  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::bfloat16)                                                         \
-  TEMPLATE void RUN<AccumulateMoments<double>>(const View&, const Tile&, const float* const&, const Prefetch&, \
-                                               const MomentSums<double>&);
+#define BATCHNORM_KERNELS_BY(TEMPLATE, RUN)                                                            \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, float)                                                           \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, double)                                                          \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::half)                                                     \
+  BATCHNORM_KERNELS_OF(TEMPLATE, RUN, Eigen::bfloat16)                                                 \
+  TEMPLATE void RUN<AccumulateMoments<double>>(const View&, const Tile&, const Elements<const float>&, \
+                                               const Prefetch&, const MomentSums<double>&);
 
 #if BATCHNORM_X86_DISPATCH
 #define BATCHNORM_KERNELS(TEMPLATE)            \

@@ -39,33 +39,34 @@ BATCHNORM_ALWAYS_INLINE Normalization<V> normalization_of(const NormalizeArrays<
 }
 
 struct Normalize {
-  /// Writes the tile's elements of y, by coefficients of the tile's channels. x and y are the whole tensors; y may be
-  /// x.
+  /// Writes the tile's elements of y, by coefficients of the tile's channels. x and y, which may be x, are the whole
+  /// tensors.
   template <int Bytes, class T, class A>
   static BATCHNORM_ALWAYS_INLINE void call(const View& view, const Tile& tile, const NormalizeArrays<A>& coefficients,
-                                           const T* x, T* y, const Access& access) {
+                                           const Operands<T, 1>& x_to_y, const Access& access) {
     const Index distance = access.prefetches.x.distance;
-    const auto element = [&](Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
-      if (distance != 0) detail::prefetch(x + i + distance);
-      return k.apply(load<typename plain<decltype(k)>::Packed>(x + i));
+    const auto element = [&](const auto& in, Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
+      if (distance != 0) detail::prefetch(in[0] + i + distance);
+      return k.apply(load<typename plain<decltype(k)>::Packed>(in[0] + i));
     };
     if constexpr (uses_float_pairs<T, Bytes>) {
-      by_float_pairs<FloatPairsPack<T, Bytes>>(view, tile, coefficients, x, y, access.streams, element);
+      by_float_pairs<FloatPairsPack<T, Bytes>>(view, tile, coefficients, x_to_y, access.streams, element);
     } else {
-      by_coefficients<Bytes>(view, tile, coefficients, x, y, access.streams, element);
+      by_coefficients<Bytes>(view, tile, coefficients, x_to_y, access.streams, element);
     }
   }
 
  private:
   template <int Bytes, class T, class A, class Element>
   static BATCHNORM_ALWAYS_INLINE void by_coefficients(const View& view, const Tile& tile,
-                                                      const NormalizeArrays<A>& coefficients, const T* x, T* y,
-                                                      bool streams, const Element& element) {
+                                                      const NormalizeArrays<A>& coefficients,
+                                                      const Operands<T, 1>& x_to_y, bool streams,
+                                                      const Element& element) {
     using C = compute_t<T>;
     using P = KernelPack<T, C, Bytes>;
     using V = ExactPack<T, A, Bytes>;
     const bool done = elementwise<Normalization, P, max_columns<A>>(
-        view, tile, y, streams,
+        view, tile, x_to_y, streams,
         [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
           RangeCheck<V> out_of_range;
           for_each_padded_pack<V>(
@@ -78,7 +79,7 @@ struct Normalize {
         },
         element);
     if constexpr (!std::is_same_v<C, A>) {
-      if (!done) by_channel<Normalization<typename P::One>>(view, tile, coefficients, x, y);
+      if (!done) by_channel<Normalization<typename P::One>>(tile, coefficients, x_to_y);
     }
   }
 
@@ -112,10 +113,11 @@ struct Normalize {
 
   template <class P, class T, class Element>
   static BATCHNORM_ALWAYS_INLINE void by_float_pairs(const View& view, const Tile& tile,
-                                                     const NormalizeArrays<double>& coefficients, const T* x, T* y,
-                                                     bool streams, const Element& element) {
+                                                     const NormalizeArrays<double>& coefficients,
+                                                     const Operands<T, 1>& x_to_y, bool streams,
+                                                     const Element& element) {
     const bool done = elementwise<FloatPairs, P, max_columns<double>>(
-        view, tile, y, streams,
+        view, tile, x_to_y, streams,
         [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
           for (Index c = 0; c < tile.channels(); ++c) {
             FloatPairs<typename P::One> k{};
@@ -125,22 +127,22 @@ struct Normalize {
           return true;
         },
         element);
-    if (!done) by_channel<FloatPairs<typename P::One>>(view, tile, coefficients, x, y);
+    if (!done) by_channel<FloatPairs<typename P::One>>(tile, coefficients, x_to_y);
   }
 
   // Each channel in floats or, where they have not the range, in double. What is rare is compiled once, not for each
   // instruction set: only whether it has fused operations counts.
   template <class Formula, class T>
-  static BATCHNORM_COLD void by_channel(const View& view, const Tile& tile, const NormalizeArrays<double>& coefficients,
-                                        const T* x, T* y) {
+  static BATCHNORM_COLD void by_channel(const Tile& tile, const NormalizeArrays<double>& coefficients,
+                                        const Operands<T, 1>& x_to_y) {
     using One = typename Formula::Packed;
     using Exact = Pack<double, 1, One::fused>;
-    elementwise_by_channel(view, tile, y, [&](Index c) {
+    elementwise_by_channel(tile, x_to_y, [&](Index c) {
       Formula k{};
       const bool ordinary = in_floats<T>(coefficients, c, k);
       const Normalization<Exact> exact = normalization_of<double, Exact>(coefficients, c);
-      return [=](Index i) {
-        return ordinary ? k.apply(load<One>(x + i)) : One::all(to_float(exact.apply(load<Exact>(x + i)).v[0]));
+      return [=](const T* const(&in)[1], Index i) {
+        return ordinary ? k.apply(load<One>(in[0] + i)) : One::all(to_float(exact.apply(load<Exact>(in[0] + i)).v[0]));
       };
     });
   }

@@ -58,8 +58,8 @@ inline Prefetch prefetch_walk(const View& view, const Traffic& traffic) {
 inline Prefetch prefetch_elements(const View& view, const Traffic& traffic, Index blocks) {
   const Prefetch walk = prefetch_walk(view, traffic);
   if (walk.what == Prefetch::What::nothing || !by_columns(view) || blocks == 1) return walk;
-  const Index rows = ceil_div(walk.distance, ceil_div(view.outer_stride(), blocks));
-  return {Prefetch::What::address, rows * view.outer_stride()};
+  const Index rows = ceil_div(walk.distance, ceil_div(view.step_width(), blocks));
+  return {Prefetch::What::address, rows * view.step_width()};
 }
 
 /// What the two passes over a block of channels fetch, the first that sums and the second that writes.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <optional>
 
 #include "batchnorm/detail/kernels/columns.hpp"
 #include "batchnorm/detail/kernels/per_channel.hpp"
@@ -40,22 +41,23 @@ struct ShortSums {
   /// Sets the mean of four of a channel's values, spread over all of it, in S: the same for all of its
   /// tiles.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void set_pivots(const View& view, const Tile& tile, const T* x, A* pivots) {
+  static BATCHNORM_ALWAYS_INLINE void set_pivots(const View& view, const Tile& tile, const Elements<const T>& x,
+                                                 A* pivots) {
     const T* samples[4];
     for (Index i = 0; i < 4; ++i) {
       const Index outer = (2 * i + 1) * view.outer / 8, inner = (2 * (i ^ 2) + 1) * view.inner / 8;
-      samples[i] = x + view.offset(outer, tile.channel_begin, inner);
+      samples[i] = x.at(outer, tile.channel_begin, inner);
     }
     const auto set = [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
       using Q = typename decltype(type)::Pack;
       const Q quarter = Q::all(typename Q::Scalar(0.25));  // of each, so that no sum overflows
-      const auto sample = [&](int i) BATCHNORM_INLINE_LAMBDA { return load<Q>(samples[i] + c * view.inner); };
+      const auto sample = [&](int i) BATCHNORM_INLINE_LAMBDA { return load<Q>(samples[i] + c * x.channel_stride); };
       const Q first = mul_add(sample(1), quarter, sample(0) * quarter);
       const Q second = mul_add(sample(3), quarter, sample(2) * quarter);
       const Q mean = first + second;
       for_each_accumulator<A>(mean, [&](int i, const auto& q) BATCHNORM_INLINE_LAMBDA { store(pivots + c + i, q); });
     };
-    if (view.inner == 1) {
+    if (x.channel_stride == 1) {
       for_each_pack<P>(tile.channels(), set);
     } else {
       for_each_pack<typename P::One>(tile.channels(), set);
@@ -65,22 +67,25 @@ struct ShortSums {
   /// Sets the sums of the tile's channels, by rows. x are the whole tensors; pivots and results begin with the tile's
   /// first channel.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const T* const (&x)[tensors],
+  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const Elements<const T> (&x)[tensors],
                                               const Prefetch (&prefetches)[tensors], const A* const (&pivots)[tensors],
                                               A* const (&results)[sums]) {
     constexpr Index longest = 2 * P::size * additions;  // a part of a row that is summed in S
     const Index n = tile.inner_end - tile.inner_begin, rows = tile.outer_end - tile.outer_begin;
     const Index rows_at_once = std::clamp<Index>(longest / (n + 2 * P::size), 1, most_rows);
-    // Neighbouring rows lie one after another, if whole; after the last follows the next outer step's first. So the
-    // walk goes along some channels, whose sums stay in the first-level cache, before the next outer step.
-    const Index inner = view.inner, stride = view.outer_stride();
-    const bool whole = n == inner;
+    // Neighbouring rows of a tensor lie one after another, if whole; after the last follows the next outer step's
+    // first. So the walk goes along some channels, whose sums stay in the first-level cache, before the next outer
+    // step.
+    bool whole = n == view.inner;
+    for (std::size_t t = 0; t < tensors; ++t) whole = whole && x[t].has_whole_steps(view);
     for (Index begin = 0; begin < tile.channels(); begin += row_channels) {
       const Index channels = (std::min)(row_channels, tile.channels() - begin);
-      const Index first = view.offset(tile.outer_begin, tile.channel_begin + begin, tile.inner_begin);
+      const T* first[tensors];
       Lookahead lookahead[tensors];
       for (std::size_t t = 0; t < tensors; ++t) {
-        lookahead[t] = Lookahead::along(prefetches[t], whole ? channels * n : n, whole ? stride : inner);
+        first[t] = x[t].at(tile.outer_begin, tile.channel_begin + begin, tile.inner_begin);
+        lookahead[t] =
+            Lookahead::along(prefetches[t], whole ? channels * n : n, whole ? x[t].outer_stride : x[t].channel_stride);
       }
       A lanes[static_cast<std::size_t>(row_channels)][sums][static_cast<std::size_t>(P::size)];
       std::fill_n(&lanes[0][0][0], channels * static_cast<Index>(sums) * P::size, A(0));
@@ -93,8 +98,13 @@ struct ShortSums {
           for (Index i = 0; i < n; i += longest) {
             const Index length = (std::min)(longest, n - i), walked = whole ? c * n + i : i;
             Sums<P> even = Sums<P>::zero(), odd = even;
-            for (Index k = r, at = first + r * stride + c * inner + i; k < end; ++k, at += stride) {
-              add_row<P>(x, at, length, pivot, even, odd, lookahead, walked);
+            const T* at[tensors];
+            for (std::size_t t = 0; t < tensors; ++t) {
+              at[t] = first[t] + r * x[t].outer_stride + c * x[t].channel_stride + i;
+            }
+            for (Index k = r; k < end; ++k) {
+              add_row<P>(at, length, pivot, even, odd, lookahead, walked);
+              for (std::size_t t = 0; t < tensors; ++t) at[t] += x[t].outer_stride;
             }
             (even + odd).for_each([&](std::size_t k, const P& sum) BATCHNORM_INLINE_LAMBDA {
               add_to_accumulators(lanes[c][k], sum);
@@ -110,9 +120,11 @@ struct ShortSums {
 
   /// The same by columns.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_columns(const Columns& columns, const T* const (&x)[tensors],
+  static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile,
+                                                 const Elements<const T> (&x)[tensors],
                                                  const Prefetch (&prefetches)[tensors],
                                                  const A* const (&pivots)[tensors], A* const (&results)[sums]) {
+    const Columns columns(view, tile);
     S pivot_memory[tensors][static_cast<std::size_t>(max_columns<A>)];
     A sum_memory[sums][static_cast<std::size_t>(max_columns<A>)];
     const S* column_pivots[tensors];
@@ -131,7 +143,7 @@ struct ShortSums {
         for (std::size_t t = 0; t < tensors; ++t) pivot_memory[t][j] = static_cast<S>(pivots[t][c]);
       });
     }
-    sum_columns<P>(columns, x, 0, columns.width, prefetches, column_pivots, column_sums);
+    sum_columns<P>(view, tile, columns, x, 0, columns.width, prefetches, column_pivots, column_sums);
     if (columns.single()) return;
     for (std::size_t k = 0; k < sums; ++k) std::fill_n(results[k], columns.channels, A(0));
     columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
@@ -142,8 +154,10 @@ struct ShortSums {
 
   /// The same again for those channels c of which again[c], a pack of columns at a time.
   template <class P, class T, class A>
-  static BATCHNORM_COLD void by_columns_again(const Columns& columns, const T* const (&x)[tensors], const bool* again,
-                                              const A* const (&pivots)[tensors], A* const (&results)[sums]) {
+  static BATCHNORM_COLD void by_columns_again(const View& view, const Tile& tile, const Elements<const T> (&x)[tensors],
+                                              const bool* again, const A* const (&pivots)[tensors],
+                                              A* const (&results)[sums]) {
+    const Columns columns(view, tile);
     bool any[static_cast<std::size_t>(max_columns<A>)];  // of the pack that begins with a column
     std::fill_n(any, columns.width, false);
     columns.for_each_column([&](Index c, Index j) { any[j / P::size * P::size] |= again[c]; });
@@ -164,7 +178,7 @@ struct ShortSums {
         for (std::size_t t = 0; t < tensors; ++t) pivot_memory[t][j - first] = pivots[t][channel_of(j)];
       }
       const Prefetch nothing[tensors] = {};
-      sum_columns<P>(columns, x, first, end, nothing, column_pivots, column_sums);
+      sum_columns<P>(view, tile, columns, x, first, end, nothing, column_pivots, column_sums);
       for (Index j = first; j < end; ++j) {
         const Index c = channel_of(j);
         for (std::size_t k = 0; again[c] && k < sums; ++k) results[k][c] = results[k][c] + sum_memory[k][j - first];
@@ -203,37 +217,37 @@ struct ShortSums {
   }
 
   template <class P, class T>
-  static BATCHNORM_ALWAYS_INLINE Centered<P> centered(const T* const (&x)[tensors], Index at, const Pivots<P>& pivot) {
-    return Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return load<P>(x[t] + at); }, pivot);
+  static BATCHNORM_ALWAYS_INLINE Centered<P> centered(const T* const (&x)[tensors], Index i, const Pivots<P>& pivot) {
+    return Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return load<P>(x[t] + i); }, pivot);
   }
 
-  // Adds the n elements from `at` on, those in packs at even and odd places to sums of their own. What is read before
+  // Adds the n elements from x on, those in packs at even and odd places to sums of their own. What is read before
   // them, where n is less than P::size, is of the same row.
   template <class P, class T>
-  static BATCHNORM_ALWAYS_INLINE void add_row(const T* const (&x)[tensors], Index at, Index n, const Pivots<P>& pivot,
+  static BATCHNORM_ALWAYS_INLINE void add_row(const T* const (&x)[tensors], Index n, const Pivots<P>& pivot,
                                               Sums<P>& total_even, Sums<P>& total_odd,
                                               const Lookahead (&lookahead)[tensors], Index walked) {
     Sums<P> even = total_even, odd = total_odd;
     const auto add_two = [&](Index i) BATCHNORM_INLINE_LAMBDA {
       PackPair<P> pairs[tensors];
-      for (std::size_t t = 0; t < tensors; ++t) pairs[t] = load_pair<P>(x[t] + at + i);
+      for (std::size_t t = 0; t < tensors; ++t) pairs[t] = load_pair<P>(x[t] + i);
       even.add(Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return pairs[t].a; }, pivot));
       odd.add(Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return pairs[t].b; }, pivot));
     };
     Index i = 0;
     constexpr Index line = std::max<Index>(2 * P::size, 64 / static_cast<Index>(sizeof(T)));  // fetched once
     for (; i + line <= n; i += line) {
-      for (std::size_t t = 0; t < tensors; ++t) lookahead[t].after(walked + i).fetch(x[t] + at + i);
+      for (std::size_t t = 0; t < tensors; ++t) lookahead[t].after(walked + i).fetch(x[t] + i);
       BATCHNORM_UNROLL
       for (Index k = 0; k < line; k += 2 * P::size) add_two(i + k);
     }
     for (; i + 2 * P::size <= n; i += 2 * P::size) add_two(i);
     if (i + P::size <= n) {
-      even.add(centered<P>(x, at + i, pivot));
+      even.add(centered<P>(x, i, pivot));
       i += P::size;
     }
     if (i < n) {  // the row's last pack, less what it shares with the one before
-      Centered<P> last = centered<P>(x, at + n - P::size, pivot);
+      Centered<P> last = centered<P>(x, n - P::size, pivot);
       last.clear_first(P::size - (n - i));
       odd.add(last);
     }
@@ -241,31 +255,76 @@ struct ShortSums {
     total_odd = odd;
   }
 
+  // Some rows of columns: where they begin in each tensor, and how far apart they are.
+  template <class T>
+  struct Rows {
+    const T* first[tensors];
+    Index stride[tensors];
+  };
+
+  // Room for the rows of columns that are walked side by side.
+  template <class T, class A>
+  struct GatheredRows {
+    static constexpr Index most = (std::max)(Terms::column_rows * narrow_stride, half_max_columns<A>);
+    T values[tensors][static_cast<std::size_t>(most)];
+  };
+
   // The columns [begin, end); pivots and results are of these.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void sum_columns(const Columns& columns, const T* const (&x)[tensors], Index begin,
-                                                  Index end, const Prefetch (&prefetches)[tensors],
+  static BATCHNORM_ALWAYS_INLINE void sum_columns(const View& view, const Tile& tile, const Columns& columns,
+                                                  const Elements<const T> (&x)[tensors], Index begin, Index end,
+                                                  const Prefetch (&prefetches)[tensors],
                                                   const typename P::Scalar* const (&pivots)[tensors],
                                                   A* const (&results)[sums]) {
     // A cache line's, for each to be fetched once, but no more than there are registers for their sums.
     constexpr int packs_a_line = std::clamp<int>(64 / static_cast<int>(P::size * sizeof(T)), 1, Terms::most_packs);
+    // Rows whose elements do not lie one after another are copied to where they do: the sums of a matrix's block have
+    // the bits of those of a tensor.
+    std::optional<GatheredRows<T, A>> gathered;
     Index lookahead[tensors];
-    for (std::size_t t = 0; t < tensors; ++t) lookahead[t] = columns.lookahead(prefetches[t]);
+    for (std::size_t t = 0; t < tensors; ++t) {
+      lookahead[t] = columns.lookahead(prefetches[t], columns.repeat * x[t].outer_stride);
+      if (!columns.lie_in(x[t], view)) gathered.emplace();
+    }
     for (std::size_t k = 0; k < sums; ++k) std::fill_n(results[k], end - begin, A(0));
     columns.template for_each_pack_of_rows<P, packs_a_line>(
         begin, end, Terms::column_rows,
-        [&](auto packs, Index r, Index rows, Index j, Index skip) BATCHNORM_INLINE_LAMBDA {
+        [&](Index r, Index count, Index width) BATCHNORM_INLINE_LAMBDA {
+          Rows<T> rows;
+          BATCHNORM_UNROLL
+          for (std::size_t t = 0; t < tensors; ++t) {
+            rows.first[t] = x[t].at(tile.outer_begin + r * columns.repeat, tile.channel_begin, 0);
+            rows.stride[t] = columns.repeat * x[t].outer_stride;
+          }
+          if (gathered.has_value()) gather(view, columns, x, count, width, *gathered, rows);
+          return rows;
+        },
+        [&](auto packs, const Rows<T>& rows, Index count, Index j, Index skip) BATCHNORM_INLINE_LAMBDA {
           using Group = decltype(packs);
-          add_columns<typename Group::Pack, Group::count>(x, columns.begin + r * columns.stride + j, rows,
-                                                          columns.stride, skip, lookahead, pivots, results, j - begin);
+          add_columns<typename Group::Pack, Group::count>(rows, j, count, skip, lookahead, pivots, results, j - begin);
         });
   }
 
-  // Adds some rows of the columns in Count neighbouring packs, from the `first` of those at hand on, less the first
-  // `skip` of each pack.
+  // Copies `count` rows of `width` elements of those tensors in which they have gaps.
+  template <class T, class A>
+  static BATCHNORM_COLD void gather(const View& view, const Columns& columns, const Elements<const T> (&x)[tensors],
+                                    Index count, Index width, GatheredRows<T, A>& to, Rows<T>& rows) {
+    eigen_assert(count * columns.width <= (GatheredRows<T, A>::most));
+    const Index steps = (count - 1) * columns.repeat + width / (columns.channels * columns.inner);
+    for (std::size_t t = 0; t < tensors; ++t) {
+      if (columns.lie_in(x[t], view)) continue;
+      gather_elements({rows.first[t], x[t].outer_stride, x[t].channel_stride}, {steps, columns.channels, columns.inner},
+                      to.values[t]);
+      rows.first[t] = to.values[t];
+      rows.stride[t] = columns.width;
+    }
+  }
+
+  // Adds some rows of the columns in Count neighbouring packs, from the j-th column on, which is the `first` of those
+  // at hand, less the first `skip` of each pack.
   template <class P, int Count, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_columns(const T* const (&x)[tensors], Index at, Index rows, Index stride,
-                                                  Index skip, const Index (&lookahead)[tensors],
+  static BATCHNORM_ALWAYS_INLINE void add_columns(const Rows<T>& rows, Index j, Index count, Index skip,
+                                                  const Index (&lookahead)[tensors],
                                                   const typename P::Scalar* const (&pivots)[tensors],
                                                   A* const (&results)[sums], Index first) {
     Pivots<P> pivot[static_cast<std::size_t>(Count)];
@@ -276,16 +335,19 @@ struct ShortSums {
                                    BATCHNORM_INLINE_LAMBDA { return load<P>(pivots[t] + first + g * P::size); });
       total[g] = Sums<P>::zero();
     }
-    for (Index r = 0; r < rows; ++r, at += stride) {
+    const T* x[tensors];
+    for (std::size_t t = 0; t < tensors; ++t) x[t] = rows.first[t] + j;
+    for (Index r = 0; r < count; ++r) {
       for (std::size_t t = 0; t < tensors; ++t) {
-        if (lookahead[t] != 0) detail::prefetch(x[t] + at + lookahead[t]);
+        if (lookahead[t] != 0) detail::prefetch(x[t] + lookahead[t]);
       }
       BATCHNORM_UNROLL
       for (int g = 0; g < Count; ++g) {
-        Centered<P> values = centered<P>(x, at + g * P::size, pivot[g]);
+        Centered<P> values = centered<P>(x, g * P::size, pivot[g]);
         if (skip != 0) values.clear_first(skip);
         total[g].add(values);
       }
+      for (std::size_t t = 0; t < tensors; ++t) x[t] += rows.stride[t];
     }
     BATCHNORM_UNROLL
     for (int g = 0; g < Count; ++g) {

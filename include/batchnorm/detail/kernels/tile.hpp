@@ -10,9 +10,9 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// A dense tensor as the library sees it, whatever its rank, layout and channel axis. `inner` is the product of the
-/// dimensions that vary faster than the channel in memory, `outer` of those that vary slower: N,C,H,W in RowMajor has
-/// inner = H * W, channels-last has inner = 1, N,C in ColMajor has outer = 1.
+/// The shape of a tensor as the library sees it, whatever its rank, layout and channel axis. `inner` is the product of
+/// the dimensions that vary faster than the channel in memory, `outer` of those that vary slower: N,C,H,W in RowMajor
+/// has inner = H * W, channels-last has inner = 1, N,C in ColMajor has outer = 1.
 struct View {
   Index outer;
   Index channels;
@@ -20,11 +20,64 @@ struct View {
 
   Index size() const { return outer * channels * inner; }
   Index values_per_channel() const { return outer * inner; }
+  /// How many elements an outer step has.
+  Index step_width() const { return channels * inner; }
+};
 
-  /// Where element (o, c, i) lies, counted in elements from the first.
-  Index offset(Index o, Index c, Index i) const { return (o * channels + c) * inner + i; }
-  /// From an element to that of the next outer step.
-  Index outer_stride() const { return channels * inner; }
+/// Where the elements of a tensor lie: those of a channel's row, along inner, one after another; rows of neighbouring
+/// channels, and outer steps, as far apart as the strides say. The columns of a matrix have such strides, and its
+/// blocks.
+template <class T>
+struct Elements {
+  T* data;
+  Index outer_stride, channel_stride;
+
+  T* at(Index o, Index c, Index i) const { return data + o * outer_stride + c * channel_stride + i; }
+  operator Elements<const T>() const { return {data, outer_stride, channel_stride}; }
+
+  /// Whether the rows of an outer step lie one after another.
+  bool has_whole_steps(const View& view) const { return channel_stride == view.inner; }
+  /// Whether all elements lie one after another, as a tensor's do.
+  bool is_dense(const View& view) const { return has_whole_steps(view) && outer_stride == view.step_width(); }
+
+  /// Those of a tensor, which has no gaps.
+  static Elements dense(T* data, const View& view) { return {data, view.step_width(), view.inner}; }
+  /// Of strides that lead nowhere, where there is one outer step or one channel, those of a tensor are made.
+  static Elements strided(T* data, const View& view, Index outer_stride, Index channel_stride) {
+    const Index channel = view.channels == 1 ? view.inner : channel_stride;
+    return {data, view.outer == 1 ? view.channels * channel : outer_stride, channel};
+  }
+};
+
+/// Copies the elements of a view to memory where they lie one after another.
+template <class T>
+void gather_elements(const Elements<const T>& from, const View& view, T* to) {
+  for (Index o = 0; o < view.outer; ++o) {
+    for (Index c = 0; c < view.channels; ++c) to = std::copy_n(from.at(o, c, 0), view.inner, to);
+  }
+}
+
+/// Copies them back.
+template <class T>
+void scatter_elements(const T* from, const View& view, const Elements<T>& to) {
+  for (Index o = 0; o < view.outer; ++o) {
+    for (Index c = 0; c < view.channels; ++c, from += view.inner) std::copy_n(from, view.inner, to.at(o, c, 0));
+  }
+}
+
+/// The tensors of a pass that writes, element by element: some are read and one is written.
+template <class T, std::size_t N>
+struct Operands {
+  Elements<const T> in[N];
+  Elements<T> out;
+
+  /// Whether `holds` of each.
+  template <class Condition>
+  bool all_of(const Condition& holds) const {
+    bool result = holds(Elements<const T>(out));
+    for (const auto& elements : in) result = result && holds(elements);
+    return result;
+  }
 };
 
 /// A box of a view: the half-open ranges of its three axes.
@@ -53,6 +106,10 @@ inline constexpr Index narrow_stride = 64;
 /// 128.
 template <class A>
 inline constexpr Index max_columns = std::clamp<Index>(8192 / static_cast<Index>(sizeof(A)), narrow_stride, 1024);
+
+/// The same for tiles that need room on the stack besides.
+template <class A>
+inline constexpr Index half_max_columns = (std::max)(narrow_stride, max_columns<A> / 2);
 
 inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 

@@ -36,7 +36,7 @@ struct Blocks {
     Blocks result;
     // Blocks of columns begin at cache lines where channels allow it.
     if (view.inner == 1) result.unit = ceil_div(64, bytes);
-    const bool narrow = view.outer_stride() < narrow_stride;
+    const bool narrow = view.step_width() < narrow_stride;
     if (!narrow)
       result.count = ceil_div(ceil_div(view.channels, result.unit), std::max<Index>(1, channels / result.unit));
     return result;
@@ -78,7 +78,7 @@ struct Blocks {
     Index block = (std::min)(most, cached_bytes / (view.values_per_channel() * bytes));
     if (threads > 1) block = (std::min)(block, ceil_div(ceil_div(view.channels, threads), unit) * unit);
     // Panels too few leave threads idle.
-    const bool block_wise = block * view.inner * bytes >= (std::min)(view.outer_stride() * bytes, least_panel) &&
+    const bool block_wise = block * view.inner * bytes >= (std::min)(view.step_width() * bytes, least_panel) &&
                             (threads == 1 || ceil_div(view.channels, block) >= threads);
     Blocks result = for_elements(view, bytes, block_wise ? block : most);
     result.block_wise = block_wise;

@@ -29,7 +29,7 @@ struct Slices {
 
     if (!by_columns(view) && view.inner > slice_values) return {view.outer, ceil_div(view.inner, slice_values)};
     const Index rows = (std::max)(least_rows, view.outer / most_slices);
-    if (by_columns(view)) return {ceil_div(view.outer, (std::max)(rows, slice_values / view.outer_stride())), 1};
+    if (by_columns(view)) return {ceil_div(view.outer, (std::max)(rows, slice_values / view.step_width())), 1};
     return {ceil_div(view.outer, (std::min)(rows, slice_values / view.inner)), 1};
   }
 };

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "batchnorm/detail/interface/error.hpp"
+#include "batchnorm/detail/interface/kinds.hpp"
 #include "batchnorm/detail/simd/pack.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
