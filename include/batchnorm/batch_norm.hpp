@@ -19,8 +19,8 @@
 
 BATCHNORM_NAMESPACE_BEGIN
 
-/// Batch normalization of Eigen tensors (Ioffe and Szegedy, arXiv 1502.03167): each channel is shifted and scaled to
-/// mean 0 and variance 1, then by a learnable weight (gamma) and bias (beta),
+/// Batch normalization of Eigen tensors and matrices (Ioffe and Szegedy, arXiv 1502.03167): each channel is shifted and
+/// scaled to mean 0 and variance 1, then by a learnable weight (gamma) and bias (beta),
 ///
 ///     y = (x - mean) / sqrt(variance + epsilon) * weight + bias
 ///
@@ -43,8 +43,11 @@ BATCHNORM_NAMESPACE_BEGIN
 /// by a plain path. `Dims` is their rank, at least 2. The channel axis is 1 unless the options say otherwise.
 ///
 /// Inputs are RowMajor or ColMajor tensors of any kind: Tensor, TensorFixedSize, TensorMap, also of const, which are
-/// read in place, or any expression of them, which is evaluated into one temporary. Where the first argument is an
-/// Eigen device, the work is done on its threads; the results are the same bits on any number of them.
+/// read in place, or any expression of them, which is evaluated into one temporary. A layer of rank 2 takes Eigen's
+/// matrices and arrays too, with samples in rows (axis 0) and features in columns (axis 1) unless channel_axis(0) says
+/// otherwise: Matrix, Array, Map, Ref and blocks with any outer stride in place, anything else evaluated once. What is
+/// a vector by its type is one sample of size() channels, on either axis. Where the first argument is an Eigen device,
+/// the work is done on its threads; the results are the same bits on any number of them.
 ///
 /// Calls that write into the caller's memory allocate nothing after the first with a shape. A call that throws before
 /// it begins to compute has changed nothing; if a task on the caller's device throws, that exception comes out of the
@@ -254,8 +257,9 @@ class BatchNorm {
   ///     y = forward(device, x)    forward(device, x, y)
   ///
   /// In training by the statistics of x, with which it updates the running ones; in inference by the running ones, or
-  /// by those of x if none are tracked. A returned tensor has x's layout and index type. y, a tensor or map of x's
-  /// type, shape and layout, is never resized; it may be x itself, but not overlap it otherwise.
+  /// by those of x if none are tracked. A returned tensor has x's layout and index type, a returned matrix is of x's
+  /// plain type. y, a tensor or map, or a matrix, map or block, of x's scalar, shape and layout, is never resized; it
+  /// may be x itself, but share no element with it otherwise.
   ///
   /// An empty x leaves the running statistics and num_batches_tracked() as they are. Where a batch has one value per
   /// channel, options().single_value() decides. Throws std::invalid_argument for shapes and sizes that do not fit.
@@ -320,9 +324,8 @@ class BatchNorm {
   ///
   /// x is that of the forward: the layer keeps no copy of it, only the statistics that the forward used. It goes back
   /// through the last forward, or that of the saved statistics, whatever the mode is now, and with the present weight.
-  /// Running statistics were constants to the forward that used them; those of a batch pass the gradient on. dx, a
-  /// tensor or map of x's type, shape and layout, is never resized; it may be dy or x itself, but not overlap them
-  /// otherwise.
+  /// Running statistics were constants to the forward that used them; those of a batch pass the gradient on. dx is as
+  /// the y of forward; it may be dy or x itself, but share no element with them otherwise.
   ///
   /// After a forward in place the memory of x holds y: keep a copy of x for backward. check_backward() tells whether x
   /// is the forward's; without it, another tensor of its shape gives wrong gradients.

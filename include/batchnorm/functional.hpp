@@ -1,4 +1,4 @@
-// The four primitives on tensors, stateless: what every feature of the layer is made of.
+// The four primitives on tensors and matrices, stateless: what every feature of the layer is made of.
 
 #ifndef BATCHNORM_FUNCTIONAL_HPP
 #define BATCHNORM_FUNCTIONAL_HPP
@@ -76,9 +76,9 @@ void check_per_channel(const char* name, const Vector& vector, Index channels) {
 
 }  // namespace detail
 
-/// Primitive 1: count, mean and M2 of each channel of x, a tensor or expression of any rank, on the axis given
-/// (negative: from the back). One pass over memory. Throws std::invalid_argument for an axis that x has not, or that
-/// has no channels.
+/// Primitive 1: count, mean and M2 of each channel of x, a tensor or expression of any rank, or a matrix or array as
+/// one of rank 2, on the axis given (negative: from the back). One pass over memory. Throws std::invalid_argument for
+/// an axis that x has not, or that has no channels.
 template <class Device, class X>
 BasicMoments<AccumulatorOf<X>> accumulate_moments(const Device& device, const X& x, int channel_axis) {
   const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
@@ -95,8 +95,8 @@ BasicMoments<AccumulatorOf<X>> accumulate_moments(const X& x, int channel_axis) 
   return accumulate_moments(Eigen::DefaultDevice(), x, channel_axis);
 }
 
-/// Primitive 2: y = (x - mean - mean_residual) * scale + shift, into y of x's type, shape and layout, which may be x
-/// but not overlap it otherwise. Throws std::invalid_argument for shapes and sizes that do not fit.
+/// Primitive 2: y = (x - mean - mean_residual) * scale + shift, into y of x's scalar, shape and layout, which may be
+/// x but share no element with it otherwise. Throws std::invalid_argument for shapes and sizes that do not fit.
 template <class Device, class X, class Y>
 void normalize(const Device& device, const X& x, int channel_axis,
                const NormalizeCoefficients<AccumulatorOf<X>>& coefficients, Y&& y) {

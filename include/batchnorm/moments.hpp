@@ -85,8 +85,8 @@ class BasicMoments {
     return result;
   }
 
-  /// Adds the values of x, a tensor or expression of any rank with channels() channels on the axis given (negative:
-  /// from the back); else std::invalid_argument and nothing is added.
+  /// Adds the values of x, a tensor or expression of any rank, or a matrix or array as one of rank 2, with channels()
+  /// channels on the axis given (negative: from the back); else std::invalid_argument and nothing is added.
   template <class X, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
   BasicMoments& add(const X& x, int channel_axis = 1) {
     return add(Eigen::DefaultDevice(), x, channel_axis);
