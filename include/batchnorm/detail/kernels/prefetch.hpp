@@ -30,11 +30,11 @@ struct Prefetches {
 inline constexpr Index prefetch_bytes = 16384;
 
 /// The most that the tensors of a pass may be together, read and written, for nothing to be fetched so: what lies in
-/// the last cache, the core's own prefetchers bring in time, and more requests are in their way. A cache that is shared
-/// and large is slow enough to be treated as memory.
+/// the last cache, the core's own prefetchers bring in time, and more requests are in their way. Half of a cache, since
+/// others use it too; and one that is large and shared is slow enough to be treated as memory.
 inline Index unfetched_bytes(Index cache_bytes) {
   constexpr Index most = Index(32) << 20;
-  return (std::min)(cache_bytes / 4 * 3, most);
+  return (std::min)(cache_bytes / 2, most);
 }
 
 /// What two passes over a block may read if the next block is to be fetched meanwhile into the same second-level cache.
