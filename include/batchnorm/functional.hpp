@@ -113,8 +113,8 @@ void normalize(const Device& device, const X& x, int channel_axis,
   detail::check_per_channel("mean_residual", coefficients.mean_residual, view.channels);
   detail::check_per_channel("scale", coefficients.scale, view.channels);
   detail::check_per_channel("shift", coefficients.shift, view.channels);
-  const detail::Operands<T, 1> x_to_y{{detail::elements_of(from, view, axis)}, detail::elements_of(to, view, axis)};
-  detail::check_overlap<T>("x", x_to_y.in[0], "y", x_to_y.out, view);
+  const detail::Operands<T, 1> x_to_y{{detail::elements_of(from, view, axis)}, {detail::elements_of(to, view, axis)}};
+  detail::check_overlap<T>("x", x_to_y.in[0], "y", x_to_y.out[0], view);
   if (view.size() == 0) return;
   const auto arrays = detail::arrays_of(coefficients);
   detail::normalize(device, view, x_to_y, [&](const detail::Tile& tile, const auto& f) {
@@ -204,9 +204,9 @@ void apply_gradients(const Device& device, const X& x, const Dy& dy, int channel
   detail::check_per_channel("scale", coefficients.scale, view.channels);
   const detail::Operands<T, 2> tensors{
       {detail::elements_of(x_view, view, axis), detail::elements_of(dy_view, view, axis)},
-      detail::elements_of(to, view, axis)};
-  detail::check_overlap<T>("x", tensors.in[0], "dx", tensors.out, view);
-  detail::check_overlap<T>("dy", tensors.in[1], "dx", tensors.out, view);
+      {detail::elements_of(to, view, axis)}};
+  detail::check_overlap<T>("x", tensors.in[0], "dx", tensors.out[0], view);
+  detail::check_overlap<T>("dy", tensors.in[1], "dx", tensors.out[0], view);
   if (view.size() == 0) return;
   detail::apply_gradients(device, view, tensors, detail::arrays_of(coefficients));
 }

@@ -87,7 +87,7 @@ double largest_error_of_dx(const Regime& regime, Numbers& numbers) {
   batchnorm::detail::apply_gradients(
       Eigen::DefaultDevice(), view,
       batchnorm::detail::Operands<T, 2>{{Elements::dense(x.data(), view), Elements::dense(dy.data(), view)},
-                                        Elements::dense(dx.data(), view)},
+                                        {Elements::dense(dx.data(), view)}},
       batchnorm::detail::GradientArrays<double>{{{k.mean_dy.data(), k.mean.data(), k.mean_residual.data(),
                                                   k.projection.data(), k.scale.data(), reach.data()}}});
   double largest_error = 0;

@@ -119,8 +119,8 @@ struct Layer {
     const View view = check_input(x.shape, layout);
     check_shape("y", y.shape, "x", x.shape);
     const auto x_elements = elements_of(x, view, axis);
-    const Operands<T, 1> x_to_y{{x_elements}, elements_of(y, view, axis)};
-    check_overlap<T>("x", x_elements, "y", x_to_y.out, view);
+    const Operands<T, 1> x_to_y{{x_elements}, {elements_of(y, view, axis)}};
+    check_overlap<T>("x", x_elements, "y", x_to_y.out[0], view);
     const StatisticsKind kind = statistics_for(training, options, view.values_per_channel(), x.shape);
     if (check_backward) keep_sums(device, layout, view, x_elements);
     if (view.size() == 0) {
@@ -154,8 +154,8 @@ struct Layer {
     const View view = check_input(x.shape, layout);
     check_shape("y", y.shape, "x", x.shape);
     const auto x_elements = elements_of(x, view, axis);
-    const Operands<T, 1> x_to_y{{x_elements}, elements_of(y, view, axis)};
-    check_overlap<T>("x", x_elements, "y", x_to_y.out, view);
+    const Operands<T, 1> x_to_y{{x_elements}, {elements_of(y, view, axis)}};
+    check_overlap<T>("x", x_elements, "y", x_to_y.out[0], view);
     const StatisticsKind kind = statistics_for(false, options, view.values_per_channel(), x.shape);
     if (view.size() == 0) return;
     if (kind == StatisticsKind::batch) {
@@ -206,9 +206,9 @@ struct Layer {
     if (view.size() == 0) return;
     const Operands<T, 2> tensors{{elements_of(x, view, axis), elements_of(dy, view, axis)},
                                  elements_of(dx, view, axis)};
-    const Operands<T, 1> dy_to_dx{{tensors.in[1]}, tensors.out};
-    check_overlap<T>("x", tensors.in[0], "dx", tensors.out, view);
-    check_overlap<T>("dy", tensors.in[1], "dx", tensors.out, view);
+    const Operands<T, 1> dy_to_dx{{tensors.in[1]}, {tensors.out[0]}};
+    check_overlap<T>("x", tensors.in[0], "dx", tensors.out[0], view);
+    check_overlap<T>("dy", tensors.in[1], "dx", tensors.out[0], view);
     if (check_backward) check_sums(device, layout, view, tensors.in[0], forward);
 
     const ChannelStatistics<A> statistics = forward.arrays();

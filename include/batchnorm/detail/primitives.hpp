@@ -74,10 +74,11 @@ void run_two_passes(const Device& device, const View& view, const Work& work, bo
 
 /// Calls run(view, tile, c, tensors) for copies of a tile that the kernel cannot walk, of an outer step and of the
 /// channels from the tile's c-th on.
-template <class T, std::size_t N, class Run>
-BATCHNORM_COLD void run_on_copies(const View& view, const Tile& tile, const Operands<T, N>& tensors, const Run& run) {
+template <class T, std::size_t N, std::size_t M, class Run>
+BATCHNORM_COLD void run_on_copies(const View& view, const Tile& tile, const Operands<T, N, M>& tensors,
+                                  const Run& run) {
   constexpr Index most = half_max_columns<accumulator_t<T>>;
-  T memory[N + 1][static_cast<std::size_t>(most)];
+  T memory[N + M][static_cast<std::size_t>(most)];
   const Index at_once = most / view.inner;
   for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
     for (Index c = 0; c < tile.channels(); c += at_once) {
@@ -86,21 +87,25 @@ BATCHNORM_COLD void run_on_copies(const View& view, const Tile& tile, const Oper
         elements.data = elements.at(o, tile.channel_begin + c, 0);
         return elements;
       };
-      Operands<T, N> copies;
+      Operands<T, N, M> copies;
       for (std::size_t t = 0; t < N; ++t) {
         gather_elements(part_of(tensors.in[t]), part, memory[t]);
         copies.in[t] = Elements<T>::dense(memory[t], part);
       }
-      copies.out = Elements<T>::dense(memory[N], part);
+      for (std::size_t t = 0; t < M; ++t) {
+        copies.out[t] = Elements<T>::dense(tensors.out[t].data == nullptr ? nullptr : memory[N + t], part);
+      }
       run(part, Tile{0, 1, 0, part.channels, 0, part.inner}, c, copies);
-      scatter_elements<T>(memory[N], part, part_of(tensors.out));
+      for (std::size_t t = 0; t < M; ++t) {
+        if (tensors.out[t].data != nullptr) scatter_elements<T>(memory[N + t], part, part_of(tensors.out[t]));
+      }
     }
   }
 }
 
 /// Runs a kernel that writes a tile, as run(view, tile, c, tensors), from the tile's c-th channel on.
-template <class T, std::size_t N, class Run>
-void run_elementwise(const View& view, const Tile& tile, const Operands<T, N>& tensors, const Run& run) {
+template <class T, std::size_t N, std::size_t M, class Run>
+void run_elementwise(const View& view, const Tile& tile, const Operands<T, N, M>& tensors, const Run& run) {
   if (tensors.all_of([&](const auto& elements) { return is_walkable(view, elements); })) {
     run(view, tile, 0, tensors);
   } else {
@@ -109,11 +114,11 @@ void run_elementwise(const View& view, const Tile& tile, const Operands<T, N>& t
 }
 
 /// Whether an output is so large that it is better not left in the cache; in place it is there already.
-template <class T, std::size_t N>
-bool should_stream(const View& view, const Operands<T, N>& tensors) {
+template <class T, std::size_t N, std::size_t M>
+bool should_stream(const View& view, const Operands<T, N, M>& tensors) {
   constexpr Index large = Index(8) << 20;
   for (const auto& elements : tensors.in) {
-    if (elements.data == tensors.out.data) return false;
+    if (elements.data == tensors.out[0].data) return false;
   }
   return view.size() * bytes_of<T> >= large;
 }

@@ -27,9 +27,11 @@ enum class OtherSums {
 /// Pivoted says whether dy has pivots, of which sum(dy) itself takes no notice.
 template <OtherSums Others, bool Pivoted>
 struct GradientTerms {
-  static constexpr std::size_t tensors = 2, sums = Others == OtherSums::none ? 2 : 3;
+  static constexpr std::size_t tensors = 2, sums = Others == OtherSums::none ? 2 : 3, pivots = 2;
   static constexpr int most_packs = 1;
   static constexpr Index additions = 16, column_rows = 8;
+  template <class A>
+  static constexpr Index most_columns = max_columns<A>;
 
   template <class P>
   struct Pivots {
@@ -42,13 +44,11 @@ struct GradientTerms {
   template <class P>
   struct Centered {
     P d, dy, g;
-    template <class F>
-    static BATCHNORM_ALWAYS_INLINE Centered of(const F& f, const Pivots<P>& pivots) {
-      const P dy = f(1);
+    static BATCHNORM_ALWAYS_INLINE Centered of(const P& d, const P& dy, const P& dy_pivot) {
       if constexpr (Pivoted) {
-        return {f(0) - pivots.x, dy, dy - pivots.dy};
+        return {d, dy, dy - dy_pivot};
       } else {
-        return {f(0) - pivots.x, dy, dy};
+        return {d, dy, dy};
       }
     }
     BATCHNORM_ALWAYS_INLINE void clear_first(Index n) {
@@ -58,6 +58,10 @@ struct GradientTerms {
       g = blend(none, g, n);
     }
   };
+  template <class P, class F>
+  BATCHNORM_ALWAYS_INLINE Centered<P> centered(const F& f, const Pivots<P>& pivot) const {
+    return Centered<P>::of(f(0) - pivot.x, f(1), pivot.dy);
+  }
   template <class P>
   struct Sums {
     P dy, products, x;
@@ -101,9 +105,9 @@ struct AccumulateGradients {
     A* sums[Short::sums];
     for (std::size_t k = 0; k < Short::sums; ++k) sums[k] = result.arrays[1 + k];
     if (by_columns(view)) {
-      Short::template by_columns<P>(view, tile, tensors, prefetch, pivots, sums);
+      Short().template by_columns<P>(view, tile, tensors, prefetch, pivots, sums);
     } else {
-      Short::template by_rows<P>(view, tile, tensors, prefetch, pivots, sums);
+      Short().template by_rows<P>(view, tile, tensors, prefetch, pivots, sums);
     }
   }
 };

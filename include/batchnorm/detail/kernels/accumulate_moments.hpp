@@ -18,9 +18,11 @@ namespace detail {
 
 /// d = x - pivot, and its sum and that of its squares.
 struct MomentTerms {
-  static constexpr std::size_t tensors = 1, sums = 2;
+  static constexpr std::size_t tensors = 1, sums = 2, pivots = 1;
   static constexpr int most_packs = 4;
   static constexpr Index additions = 16, column_rows = 16;
+  template <class A>
+  static constexpr Index most_columns = max_columns<A>;
 
   template <class P>
   struct Pivots {
@@ -33,12 +35,12 @@ struct MomentTerms {
   template <class P>
   struct Centered {
     P d;
-    template <class F>
-    static BATCHNORM_ALWAYS_INLINE Centered of(const F& f, const Pivots<P>& pivots) {
-      return {f(0) - pivots.x};
-    }
     BATCHNORM_ALWAYS_INLINE void clear_first(Index n) { d = blend(P::all(typename P::Scalar(0)), d, n); }
   };
+  template <class P, class F>
+  BATCHNORM_ALWAYS_INLINE Centered<P> centered(const F& f, const Pivots<P>& pivot) const {
+    return {f(0) - pivot.x};
+  }
   template <class P>
   struct Sums {
     P sum, squares;
@@ -76,9 +78,9 @@ struct AccumulateMoments {
     const A* const pivots[] = {result.pivot()};
     A* const sums[] = {result.sum(), result.squares()};
     if (by_columns(view)) {
-      Short::template by_columns<P>(view, tile, tensors, prefetches, pivots, sums);
+      Short().template by_columns<P>(view, tile, tensors, prefetches, pivots, sums);
     } else {
-      Short::template by_rows<P>(view, tile, tensors, prefetches, pivots, sums);
+      Short().template by_rows<P>(view, tile, tensors, prefetches, pivots, sums);
     }
     const A n = number<A>(tile.values_per_channel());
     bool all_sound = true;
@@ -113,12 +115,12 @@ struct AccumulateMoments {
       const Prefetch nothing[1] = {};
       const A* const pivots[] = {channel.pivot()};
       A* const sums[] = {channel.sum(), channel.squares()};
-      Long::template by_rows<P>(view, one, tensors, nothing, pivots, sums);
+      Long().template by_rows<P>(view, one, tensors, nothing, pivots, sums);
     }
     if (!by_columns(view)) return;
     const A* const pivots[] = {result.pivot()};
     A* const sums[] = {result.sum(), result.squares()};
-    Long::template by_columns_again<P>(view, tile, tensors, again, pivots, sums);
+    Long().template by_columns_again<P>(view, tile, tensors, again, pivots, sums);
   }
 };
 

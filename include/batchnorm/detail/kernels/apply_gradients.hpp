@@ -54,7 +54,7 @@ struct ApplyGradients {
       using Q = typename plain<decltype(k)>::Packed;
       if (x_distance != 0) detail::prefetch(in[0] + i + x_distance);
       if (dy_distance != 0) detail::prefetch(in[1] + i + dy_distance);
-      return k.apply(load<Q>(in[0] + i), load<Q>(in[1] + i));
+      return Results<Q, 1>{{k.apply(load<Q>(in[0] + i), load<Q>(in[1] + i))}};
     };
     if constexpr (uses_float_pairs<T, Bytes>) {
       by_float_pairs<Bytes>(view, tile, coefficients, tensors, access.streams, element);

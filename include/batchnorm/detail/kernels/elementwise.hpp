@@ -152,68 +152,136 @@ BATCHNORM_ALWAYS_INLINE void store_part(T* to, const P& value, Index skip, Index
 }
 
 /// Where the same element lies in each tensor of a pass.
-template <class T, std::size_t N>
+template <class T, std::size_t N, std::size_t M>
 struct Place {
   const T* in[N];
-  T* out;
+  T* out[M];
 
-  static BATCHNORM_ALWAYS_INLINE Place of(const Operands<T, N>& tensors, Index o, Index c, Index i) {
+  static BATCHNORM_ALWAYS_INLINE Place of(const Operands<T, N, M>& tensors, Index o, Index c, Index i) {
     Place result;
     BATCHNORM_UNROLL
     for (std::size_t t = 0; t < N; ++t) result.in[t] = tensors.in[t].at(o, c, i);
-    result.out = tensors.out.at(o, c, i);
+    BATCHNORM_UNROLL
+    for (std::size_t t = 0; t < M; ++t) {
+      result.out[t] = t > 0 && tensors.out[t].data == nullptr ? nullptr : tensors.out[t].at(o, c, i);
+    }
     return result;
   }
-  BATCHNORM_ALWAYS_INLINE void to_next_outer_step(const Operands<T, N>& tensors) {
+  BATCHNORM_ALWAYS_INLINE void to_next_outer_step(const Operands<T, N, M>& tensors) {
     BATCHNORM_UNROLL
     for (std::size_t t = 0; t < N; ++t) in[t] += tensors.in[t].outer_stride;
-    out += tensors.out.outer_stride;
+    BATCHNORM_UNROLL
+    for (std::size_t t = 0; t < M; ++t) {
+      if (t == 0 || out[t] != nullptr) out[t] += tensors.out[t].outer_stride;
+    }
+  }
+};
+
+/// What a formula gives for some elements of each tensor that is written.
+template <class P, std::size_t M>
+struct Results {
+  P of[M];
+};
+
+/// The tensors that are written, from one place on: the first decides where whole packs begin.
+template <class T, std::size_t M>
+struct Outputs {
+  T* y[M];
+
+  template <class P>
+  BATCHNORM_ALWAYS_INLINE void store_all(Index i, const Results<P, M>& results) const {
+    store(y[0] + i, results.of[0]);
+    BATCHNORM_UNROLL
+    for (std::size_t t = 1; t < M; ++t) {
+      if (y[t] != nullptr) store(y[t] + i, results.of[t]);
+    }
+  }
+  /// The numbers [skip, skip + count) of packs.
+  template <class P>
+  BATCHNORM_ALWAYS_INLINE void store_part(Index i, const Results<P, M>& results, Index skip, Index count) const {
+    detail::store_part(y[0] + i, results.of[0], skip, count);
+    BATCHNORM_UNROLL
+    for (std::size_t t = 1; t < M; ++t) {
+      if (y[t] != nullptr) detail::store_part(y[t] + i, results.of[t], skip, count);
+    }
+  }
+  /// Past the cache, where a pack begins at a multiple of its size.
+  template <class P>
+  BATCHNORM_ALWAYS_INLINE void stream_all(Index i, const Results<P, M>& results) const {
+    stream(y[0] + i, results.of[0]);
+    stream_others(i, results);
+  }
+  /// Past the cache or not.
+  template <class P>
+  BATCHNORM_ALWAYS_INLINE void put_all(Index i, bool streamed, const Results<P, M>& results) const {
+    if constexpr (M == 1) {
+      put(y[0] + i, streamed, results.of[0]);
+    } else if (streamed) {
+      stream_all(i, results);
+    } else {
+      store_all(i, results);
+    }
+  }
+
+ private:
+  template <class P>
+  BATCHNORM_ALWAYS_INLINE void stream_others(Index i, const Results<P, M>& results) const {
+    BATCHNORM_UNROLL
+    for (std::size_t t = 1; t < M; ++t) {
+      if (y[t] == nullptr) continue;
+      if (misalignment<P>(y[t] + i) == 0) {
+        stream(y[t] + i, results.of[t]);
+      } else {
+        store(y[t] + i, results.of[t]);
+      }
+    }
   }
 };
 
 /// Writes, from a place on, whole channels that lie one after another in every tensor, or a part of one channel: its
-/// i-th element is f(in, i, k), where f gives P::size elements from the i-th on, and k are the coefficients of each:
-/// of_channel(c) gives those of a channel, in packs, and blend(a, b, count) the first of one channel and the rest of
-/// the next. A channel, `n` elements, is no shorter than a pack.
+/// i-th element is f(in, i, k), where f gives P::size elements from the i-th on, as Results, and k are the coefficients
+/// of each: of_channel(c) gives those of a channel, in packs, and blend(a, b, count) the first of one channel and the
+/// rest of the next. A channel, `n` elements, is no shorter than a pack.
 ///
 /// What is written may also be read by f at those elements: none is written before all that need it are read. Where it
 /// lies, whether it is streamed past the cache, and how a tensor is cut changes no bit of it.
-template <class P, class T, std::size_t N, class OfChannel, class F>
-BATCHNORM_ALWAYS_INLINE void write_channels(const Place<T, N>& place, Index n, Index channel, Index channel_end,
+template <class P, class T, std::size_t N, std::size_t M, class OfChannel, class F>
+BATCHNORM_ALWAYS_INLINE void write_channels(const Place<T, N, M>& place, Index n, Index channel, Index channel_end,
                                             bool streamed, const OfChannel& of_channel, const F& f) {
   constexpr Index size = P::size;
-  T* const y = place.out;
+  Outputs<T, M> to;
+  for (std::size_t t = 0; t < M; ++t) to.y[t] = place.out[t];
   const Index end = n * (channel_end - channel);
   // Whole packs begin at an address that is a multiple of their size. What lies before and after them is part of packs
   // that overlap them.
-  const Index past = misalignment<P>(y), head = past == 0 ? 0 : size - past, tail = (end - head) % size;
+  const Index past = misalignment<P>(to.y[0]), head = past == 0 ? 0 : size - past, tail = (end - head) % size;
   auto k = of_channel(channel);
-  if (head != 0) store_part(y, f(place.in, 0, k), 0, head);
-  P last{};
+  if (head != 0) to.store_part(0, f(place.in, 0, k), 0, head);
+  Results<P, M> last{};
   if (tail != 0) last = f(place.in, end - size, of_channel(channel_end - 1));
 
   Index i = head;
   for (Index next = n;; next += n) {
     const auto now = k;  // which nothing changes, and so stays in registers
     if (streamed) {
-      for (; i + size <= next; i += size) stream(y + i, f(place.in, i, now));
+      for (; i + size <= next; i += size) to.stream_all(i, f(place.in, i, now));
     } else {
-      for (; i + size <= next; i += size) store(y + i, f(place.in, i, now));
+      for (; i + size <= next; i += size) to.store_all(i, f(place.in, i, now));
     }
     if (++channel == channel_end) break;
     const auto next_k = of_channel(channel);
     if (i < next) {
-      put(y + i, streamed, f(place.in, i, blend(k, next_k, next - i)));
+      to.put_all(i, streamed, f(place.in, i, blend(k, next_k, next - i)));
       i += size;
     }
     k = next_k;
   }
-  if (tail != 0) store_part(y + end - tail, last, size - tail, tail);
+  if (tail != 0) to.store_part(end - tail, last, size - tail, tail);
 }
 
 /// The same for a tile, walked by rows.
-template <class P, class T, std::size_t N, class OfChannel, class F>
-BATCHNORM_ALWAYS_INLINE void write_rows(const View& view, const Tile& tile, const Operands<T, N>& tensors,
+template <class P, class T, std::size_t N, std::size_t M, class OfChannel, class F>
+BATCHNORM_ALWAYS_INLINE void write_rows(const View& view, const Tile& tile, const Operands<T, N, M>& tensors,
                                         bool streamed, const OfChannel& of_channel, const F& f) {
   const Index n = tile.inner_end - tile.inner_begin, channels = tile.channels();
   const bool whole =
@@ -221,7 +289,7 @@ BATCHNORM_ALWAYS_INLINE void write_rows(const View& view, const Tile& tile, cons
   const Index adjacent = whole ? channels : 1;  // channels that lie one after another
   for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
     for (Index c = 0; c < channels; c += adjacent) {
-      const auto place = Place<T, N>::of(tensors, o, tile.channel_begin + c, tile.inner_begin);
+      const auto place = Place<T, N, M>::of(tensors, o, tile.channel_begin + c, tile.inner_begin);
       write_channels<P>(place, n, c, c + adjacent, streamed, of_channel, f);
     }
   }
@@ -230,25 +298,26 @@ BATCHNORM_ALWAYS_INLINE void write_rows(const View& view, const Tile& tile, cons
 /// The same for a tile, walked by columns: f(PackType<Q>(), in, i, j) gives Q::size elements from the i-th of a segment
 /// on, the first in column j, Q being P, a pack of one or, where P is a pair, half a P. Where `segments.wraps()`, f may
 /// count on the first columns again after the last, as many as such a pack needs.
-template <class P, class T, std::size_t N, class F>
-BATCHNORM_ALWAYS_INLINE void write_columns(const Tile& tile, const Segments& segments, const Operands<T, N>& tensors,
+template <class P, class T, std::size_t N, std::size_t M, class F>
+BATCHNORM_ALWAYS_INLINE void write_columns(const Tile& tile, const Segments& segments, const Operands<T, N, M>& tensors,
                                            bool streamed, const F& f) {
   using All = PackType<P>;
   using One = PackType<typename P::One>;
   constexpr Index size = P::size;
   const Index n = segments.n;
-  auto place = Place<T, N>::of(tensors, tile.outer_begin, tile.channel_begin, 0);
+  auto place = Place<T, N, M>::of(tensors, tile.outer_begin, tile.channel_begin, 0);
   for (Index segment = 0; segment < segments.count; ++segment, place.to_next_outer_step(tensors)) {
     const auto in = place.in;
-    T* const y = place.out;
+    Outputs<T, M> to;
+    for (std::size_t t = 0; t < M; ++t) to.y[t] = place.out[t];
     // As above; but packs that overlap cost short segments too much, and are no way to write what is streamed, whose
     // lines no ordinary store should touch again, or what is shorter than they are: single elements then, and what
     // halves of a pair fit in.
-    const Index past = misalignment<P>(y);
+    const Index past = misalignment<P>(to.y[0]);
     const bool overlap = n >= size && !streamed;
     const Index head = past == 0 || (overlap && n < 8 * size) ? 0 : (std::min)(n, size - past);
     const bool ragged = (n - head) % size != 0;
-    P first{}, last{};
+    Results<P, M> first{}, last{};
     if (overlap && head != 0) first = f(All(), in, 0, 0);
     if (overlap && ragged) last = f(All(), in, n - size, (n - size) % segments.period);
 
@@ -260,37 +329,37 @@ BATCHNORM_ALWAYS_INLINE void write_columns(const Tile& tile, const Segments& seg
     const auto singly = [&](Index stop) BATCHNORM_INLINE_LAMBDA {
       for (; i < stop; ++i, ++j) {
         wrap();
-        store(y + i, f(One(), in, i, j));
+        to.store_all(i, f(One(), in, i, j));
       }
     };
     for (;;) {
       if constexpr (is_pair<P>) {
         using Half = typename half_of<P>::type;
-        const Index past_half = misalignment<Half>(y + i);
+        const Index past_half = misalignment<Half>(to.y[0] + i);
         singly((std::min)(singles, past_half == 0 ? i : i + Half::size - past_half));
         for (; i + Half::size <= singles; i += Half::size, j += Half::size) {
           wrap();
-          put(y + i, streamed, f(PackType<Half>(), in, i, j));
+          to.put_all(i, streamed, f(PackType<Half>(), in, i, j));
         }
       }
       singly(singles);
       while (i + size <= n) {
         wrap();
         const Index stop = (std::min)(n - size + 1, i + (segments.period - j));  // of packs that begin in this period
-        for (; i < stop; i += size, j += size) put(y + i, streamed, f(All(), in, i, j));
+        for (; i < stop; i += size, j += size) to.put_all(i, streamed, f(All(), in, i, j));
       }
       if (overlap || i == n) break;
       wrap();
       singles = n;
     }
-    if (overlap && head != 0) store(y, first);
-    if (overlap && ragged) store(y + n - size, last);
+    if (overlap && head != 0) to.store_all(0, first);
+    if (overlap && ragged) to.store_all(n - size, last);
   }
 }
 
-template <template <class> class Formula, class P, Index Most, class T, std::size_t N, class Round, class F,
-          std::size_t... K>
-BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile, const Operands<T, N>& tensors,
+template <template <class> class Formula, class P, Index Most, class T, std::size_t N, std::size_t M, class Round,
+          class F, std::size_t... K>
+BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile, const Operands<T, N, M>& tensors,
                                               bool streamed, const Round& round, const F& f,
                                               std::index_sequence<K...>) {
   CoefficientArray<P, Most> arrays[sizeof...(K)];
@@ -299,7 +368,7 @@ BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile
   const Columns columns(view, tile, dense);
   const bool in_columns = by_columns(view);
   const Index start =
-      in_columns ? misalignment<P>(tensors.out.at(tile.outer_begin, tile.channel_begin, tile.inner_begin)) : 0;
+      in_columns ? misalignment<P>(tensors.out[0].at(tile.outer_begin, tile.channel_begin, tile.inner_begin)) : 0;
   const bool applies =
       round([&](Index c, const auto&... k) BATCHNORM_INLINE_LAMBDA { (arrays[K].set(start, c, k), ...); });
   if (!applies) return false;
@@ -333,15 +402,16 @@ BATCHNORM_ALWAYS_INLINE bool elementwise_with(const View& view, const Tile& tile
   return true;
 }
 
-/// Writes the tile's elements: f(in, i, k) gives those of a pack from the i-th on of what `in` points to in each tensor
-/// that is read, and k, a Formula<Q> of packs Q, holds its coefficients. Q is P, or one element, or in between. Walked
-/// by columns, the rows of an outer step lie one after another in every tensor.
+/// Writes the tile's elements: f(in, i, k) gives the Results for a pack from the i-th on of what `in` points to in each
+/// tensor that is read, and k, a Formula<Q> of packs Q, holds its coefficients. Q is P, or one element, or in between.
+/// Walked by columns, the rows of an outer step lie one after another in every tensor.
 ///
 /// round(set) calls set(c, k...) with packs of each coefficient of the channels from the tile's c-th on, in the order
 /// of Formula's members, for all channels in their order. It may return false instead: then nothing is written, and
 /// false is returned.
-template <template <class> class Formula, class P, Index Most, class T, std::size_t N, class Round, class F>
-BATCHNORM_ALWAYS_INLINE bool elementwise(const View& view, const Tile& tile, const Operands<T, N>& tensors,
+template <template <class> class Formula, class P, Index Most, class T, std::size_t N, std::size_t M, class Round,
+          class F>
+BATCHNORM_ALWAYS_INLINE bool elementwise(const View& view, const Tile& tile, const Operands<T, N, M>& tensors,
                                          bool streamed, const Round& round, const F& f) {
   return elementwise_with<Formula, P, Most>(view, tile, tensors, streamed, round, f,
                                             std::make_index_sequence<static_cast<std::size_t>(Formula<P>::count)>());
@@ -354,9 +424,9 @@ void elementwise_by_channel(const Tile& tile, const Operands<T, N>& tensors, con
   for (Index c = 0; c < tile.channels(); ++c) {
     const auto value = f(c);
     for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
-      const auto place = Place<T, N>::of(tensors, o, tile.channel_begin + c, tile.inner_begin);
+      const auto place = Place<T, N, 1>::of(tensors, o, tile.channel_begin + c, tile.inner_begin);
       const Index n = tile.inner_end - tile.inner_begin;
-      for (Index i = 0; i < n; ++i) store(place.out + i, value(place.in, i));
+      for (Index i = 0; i < n; ++i) store(place.out[0] + i, value(place.in, i));
     }
   }
 }

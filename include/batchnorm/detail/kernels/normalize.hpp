@@ -47,7 +47,8 @@ struct Normalize {
     const Index distance = access.prefetches.x.distance;
     const auto element = [&](const auto& in, Index i, const auto& k) BATCHNORM_INLINE_LAMBDA {
       if (distance != 0) detail::prefetch(in[0] + i + distance);
-      return k.apply(load<typename plain<decltype(k)>::Packed>(in[0] + i));
+      using Q = typename plain<decltype(k)>::Packed;
+      return Results<Q, 1>{{k.apply(load<Q>(in[0] + i))}};
     };
     if constexpr (uses_float_pairs<T, Bytes>) {
       by_float_pairs<FloatPairsPack<T, Bytes>>(view, tile, coefficients, x_to_y, access.streams, element);

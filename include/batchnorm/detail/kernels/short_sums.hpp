@@ -18,25 +18,31 @@ namespace detail {
 
 /// Terms says what is summed:
 ///
-///     tensors, sums   how many tensors are read, and how many sums are taken of them
-///     Pivots<P>       one pivot for each tensor: Pivots<P>::of(f) asks f(t) for that of tensor t
-///     Centered<P>     elements less their pivots: Centered<P>::of(f, pivots) asks f(t) for a pack
-///                     of tensor t; clear_first(n) makes the first n of them add nothing
-///     Sums<P>         zero(), add(centered), a + b; for_each(f) calls f(k, sum) for each sum
-///     additions       to one short sum, by rows and where that is not a double
-///     column_rows     the same by columns: rows walked side by side while their lines are cached
+///     tensors, sums, pivots  how many tensors are read, how many sums are taken of them, and how many numbers of each
+///                            channel go into their terms
+///     Pivots<P>              these numbers: Pivots<P>::of(f) asks f(k) for the k-th
+///     Centered<P>            elements less their pivots; clear_first(n) makes the first n of them add nothing
+///     centered(f, pivots)    makes them, and asks f(t) for a pack of tensor t
+///     Sums<P>                zero(), add(centered), a + b; for_each(f) calls f(k, sum) for each sum
+///     additions              to one short sum, by rows and where that is not a double
+///     column_rows            the same by columns: rows walked side by side while their lines are cached
+///     most_columns<A>        of a tile that is walked by columns
 ///
 /// S is the type of short sums. The rounding errors of so few additions in it as here are below those of S's own data;
 /// then the sums are added to accumulators.
 template <class S, class Terms>
 struct ShortSums {
-  static constexpr std::size_t tensors = Terms::tensors, sums = Terms::sums;
+  static constexpr std::size_t tensors = Terms::tensors, sums = Terms::sums, pivots_count = Terms::pivots;
   template <class P>
   using Sums = typename Terms::template Sums<P>;
   template <class P>
   using Pivots = typename Terms::template Pivots<P>;
   template <class P>
   using Centered = typename Terms::template Centered<P>;
+  template <class A>
+  static constexpr Index most_columns = Terms::template most_columns<A>;
+
+  Terms terms{};
 
   /// Sets the mean of four of a channel's values, spread over all of it, in S: the same for all of its
   /// tiles.
@@ -67,9 +73,9 @@ struct ShortSums {
   /// Sets the sums of the tile's channels, by rows. x are the whole tensors; pivots and results begin with the tile's
   /// first channel.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const Elements<const T> (&x)[tensors],
-                                              const Prefetch (&prefetches)[tensors], const A* const (&pivots)[tensors],
-                                              A* const (&results)[sums]) {
+  BATCHNORM_ALWAYS_INLINE void by_rows(const View& view, const Tile& tile, const Elements<const T> (&x)[tensors],
+                                       const Prefetch (&prefetches)[tensors], const A* const (&pivots)[pivots_count],
+                                       A* const (&results)[sums]) const {
     constexpr Index longest = 2 * P::size * additions;  // a part of a row that is summed in S
     const Index n = tile.inner_end - tile.inner_begin, rows = tile.outer_end - tile.outer_begin;
     const Index rows_at_once = std::clamp<Index>(longest / (n + 2 * P::size), 1, most_rows);
@@ -92,8 +98,8 @@ struct ShortSums {
       for (Index r = 0; r < rows; r += rows_at_once) {
         const Index end = (std::min)(rows, r + rows_at_once);
         for (Index c = 0; c < channels; ++c) {
-          const auto pivot = Pivots<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA {
-            return P::all(static_cast<typename P::Scalar>(pivots[t][begin + c]));
+          const auto pivot = Pivots<P>::of([&](std::size_t k) BATCHNORM_INLINE_LAMBDA {
+            return P::all(static_cast<typename P::Scalar>(pivots[k][begin + c]));
           });
           for (Index i = 0; i < n; i += longest) {
             const Index length = (std::min)(longest, n - i), walked = whole ? c * n + i : i;
@@ -104,6 +110,7 @@ struct ShortSums {
             }
             for (Index k = r; k < end; ++k) {
               add_row<P>(at, length, pivot, even, odd, lookahead, walked);
+              BATCHNORM_UNROLL
               for (std::size_t t = 0; t < tensors; ++t) at[t] += x[t].outer_stride;
             }
             (even + odd).for_each([&](std::size_t k, const P& sum) BATCHNORM_INLINE_LAMBDA {
@@ -120,27 +127,26 @@ struct ShortSums {
 
   /// The same by columns.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile,
-                                                 const Elements<const T> (&x)[tensors],
-                                                 const Prefetch (&prefetches)[tensors],
-                                                 const A* const (&pivots)[tensors], A* const (&results)[sums]) {
+  BATCHNORM_ALWAYS_INLINE void by_columns(const View& view, const Tile& tile, const Elements<const T> (&x)[tensors],
+                                          const Prefetch (&prefetches)[tensors], const A* const (&pivots)[pivots_count],
+                                          A* const (&results)[sums]) const {
     const Columns columns(view, tile);
-    S pivot_memory[tensors][static_cast<std::size_t>(max_columns<A>)];
-    A sum_memory[sums][static_cast<std::size_t>(max_columns<A>)];
-    const S* column_pivots[tensors];
+    S pivot_memory[pivots_count][static_cast<std::size_t>(most_columns<A>)];
+    A sum_memory[sums][static_cast<std::size_t>(most_columns<A>)];
+    const S* column_pivots[pivots_count];
     A* column_sums[sums];
-    for (std::size_t t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
+    for (std::size_t k = 0; k < pivots_count; ++k) column_pivots[k] = pivot_memory[k];
     for (std::size_t k = 0; k < sums; ++k) column_sums[k] = columns.single() ? results[k] : sum_memory[k];
     if (columns.single()) {
-      for (std::size_t t = 0; t < tensors; ++t) {
+      for (std::size_t k = 0; k < pivots_count; ++k) {
         for_each_pack<AccumulatorPack<P, A>>(columns.channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
-          store(pivot_memory[t] + c, load<typename decltype(type)::Pack>(pivots[t] + c));
+          store(pivot_memory[k] + c, load<typename decltype(type)::Pack>(pivots[k] + c));
         });
       }
     } else {
       columns.for_each_column([&](Index c, Index j) BATCHNORM_INLINE_LAMBDA {
         BATCHNORM_UNROLL
-        for (std::size_t t = 0; t < tensors; ++t) pivot_memory[t][j] = static_cast<S>(pivots[t][c]);
+        for (std::size_t k = 0; k < pivots_count; ++k) pivot_memory[k][j] = static_cast<S>(pivots[k][c]);
       });
     }
     sum_columns<P>(view, tile, columns, x, 0, columns.width, prefetches, column_pivots, column_sums);
@@ -154,11 +160,11 @@ struct ShortSums {
 
   /// The same again for those channels c of which again[c], a pack of columns at a time.
   template <class P, class T, class A>
-  static BATCHNORM_COLD void by_columns_again(const View& view, const Tile& tile, const Elements<const T> (&x)[tensors],
-                                              const bool* again, const A* const (&pivots)[tensors],
-                                              A* const (&results)[sums]) {
+  BATCHNORM_COLD void by_columns_again(const View& view, const Tile& tile, const Elements<const T> (&x)[tensors],
+                                       const bool* again, const A* const (&pivots)[pivots_count],
+                                       A* const (&results)[sums]) const {
     const Columns columns(view, tile);
-    bool any[static_cast<std::size_t>(max_columns<A>)];  // of the pack that begins with a column
+    bool any[static_cast<std::size_t>(most_columns<A>)];  // of the pack that begins with a column
     std::fill_n(any, columns.width, false);
     columns.for_each_column([&](Index c, Index j) { any[j / P::size * P::size] |= again[c]; });
     for (Index c = 0; c < columns.channels; ++c) {
@@ -167,15 +173,15 @@ struct ShortSums {
     for (Index first = 0; first < columns.width; first += P::size) {
       if (!any[first]) continue;
       constexpr auto width = static_cast<std::size_t>(P::size);
-      A pivot_memory[tensors][width], sum_memory[sums][width];
-      const A* column_pivots[tensors];
+      A pivot_memory[pivots_count][width], sum_memory[sums][width];
+      const A* column_pivots[pivots_count];
       A* column_sums[sums];
-      for (std::size_t t = 0; t < tensors; ++t) column_pivots[t] = pivot_memory[t];
+      for (std::size_t k = 0; k < pivots_count; ++k) column_pivots[k] = pivot_memory[k];
       for (std::size_t k = 0; k < sums; ++k) column_sums[k] = sum_memory[k];
       const Index end = (std::min)(columns.width, first + P::size);
       const auto channel_of = [&](Index j) { return j % (columns.channels * columns.inner) / columns.inner; };
       for (Index j = first; j < end; ++j) {
-        for (std::size_t t = 0; t < tensors; ++t) pivot_memory[t][j - first] = pivots[t][channel_of(j)];
+        for (std::size_t k = 0; k < pivots_count; ++k) pivot_memory[k][j - first] = pivots[k][channel_of(j)];
       }
       const Prefetch nothing[tensors] = {};
       sum_columns<P>(view, tile, columns, x, first, end, nothing, column_pivots, column_sums);
@@ -217,22 +223,22 @@ struct ShortSums {
   }
 
   template <class P, class T>
-  static BATCHNORM_ALWAYS_INLINE Centered<P> centered(const T* const (&x)[tensors], Index i, const Pivots<P>& pivot) {
-    return Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return load<P>(x[t] + i); }, pivot);
+  BATCHNORM_ALWAYS_INLINE Centered<P> centered(const T* const (&x)[tensors], Index i, const Pivots<P>& pivot) const {
+    return terms.template centered<P>([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return load<P>(x[t] + i); }, pivot);
   }
 
   // Adds the n elements from x on, those in packs at even and odd places to sums of their own. What is read before
   // them, where n is less than P::size, is of the same row.
   template <class P, class T>
-  static BATCHNORM_ALWAYS_INLINE void add_row(const T* const (&x)[tensors], Index n, const Pivots<P>& pivot,
-                                              Sums<P>& total_even, Sums<P>& total_odd,
-                                              const Lookahead (&lookahead)[tensors], Index walked) {
+  BATCHNORM_ALWAYS_INLINE void add_row(const T* const (&x)[tensors], Index n, const Pivots<P>& pivot,
+                                       Sums<P>& total_even, Sums<P>& total_odd, const Lookahead (&lookahead)[tensors],
+                                       Index walked) const {
     Sums<P> even = total_even, odd = total_odd;
     const auto add_two = [&](Index i) BATCHNORM_INLINE_LAMBDA {
       PackPair<P> pairs[tensors];
       for (std::size_t t = 0; t < tensors; ++t) pairs[t] = load_pair<P>(x[t] + i);
-      even.add(Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return pairs[t].a; }, pivot));
-      odd.add(Centered<P>::of([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return pairs[t].b; }, pivot));
+      even.add(terms.template centered<P>([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return pairs[t].a; }, pivot));
+      odd.add(terms.template centered<P>([&](std::size_t t) BATCHNORM_INLINE_LAMBDA { return pairs[t].b; }, pivot));
     };
     Index i = 0;
     constexpr Index line = std::max<Index>(2 * P::size, 64 / static_cast<Index>(sizeof(T)));  // fetched once
@@ -267,15 +273,16 @@ struct ShortSums {
   struct GatheredRows {
     static constexpr Index most = (std::max)(Terms::column_rows * narrow_stride, half_max_columns<A>);
     T values[tensors][static_cast<std::size_t>(most)];
+    Rows<T> rows;
   };
 
   // The columns [begin, end); pivots and results are of these.
   template <class P, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void sum_columns(const View& view, const Tile& tile, const Columns& columns,
-                                                  const Elements<const T> (&x)[tensors], Index begin, Index end,
-                                                  const Prefetch (&prefetches)[tensors],
-                                                  const typename P::Scalar* const (&pivots)[tensors],
-                                                  A* const (&results)[sums]) {
+  BATCHNORM_ALWAYS_INLINE void sum_columns(const View& view, const Tile& tile, const Columns& columns,
+                                           const Elements<const T> (&x)[tensors], Index begin, Index end,
+                                           const Prefetch (&prefetches)[tensors],
+                                           const typename P::Scalar* const (&pivots)[pivots_count],
+                                           A* const (&results)[sums]) const {
     // A cache line's, for each to be fetched once, but no more than there are registers for their sums.
     constexpr int packs_a_line = std::clamp<int>(64 / static_cast<int>(P::size * sizeof(T)), 1, Terms::most_packs);
     // Rows whose elements do not lie one after another are copied to where they do: the sums of a matrix's block have
@@ -296,7 +303,14 @@ struct ShortSums {
             rows.first[t] = x[t].at(tile.outer_begin + r * columns.repeat, tile.channel_begin, 0);
             rows.stride[t] = columns.repeat * x[t].outer_stride;
           }
-          if (gathered.has_value()) gather(view, columns, x, count, width, *gathered, rows);
+          if (gathered.has_value()) {
+            gather(view, tile, columns, x, r, count, width, *gathered);
+            BATCHNORM_UNROLL
+            for (std::size_t t = 0; t < tensors; ++t) {
+              rows.first[t] = gathered->rows.first[t];
+              rows.stride[t] = gathered->rows.stride[t];
+            }
+          }
           return rows;
         },
         [&](auto packs, const Rows<T>& rows, Index count, Index j, Index skip) BATCHNORM_INLINE_LAMBDA {
@@ -305,39 +319,47 @@ struct ShortSums {
         });
   }
 
-  // Copies `count` rows of `width` elements of those tensors in which they have gaps.
+  // Copies `count` rows of `width` elements, from the r-th on, of those tensors in which they have gaps.
   template <class T, class A>
-  static BATCHNORM_COLD void gather(const View& view, const Columns& columns, const Elements<const T> (&x)[tensors],
-                                    Index count, Index width, GatheredRows<T, A>& to, Rows<T>& rows) {
+  static BATCHNORM_COLD void gather(const View& view, const Tile& tile, const Columns& columns,
+                                    const Elements<const T> (&x)[tensors], Index r, Index count, Index width,
+                                    GatheredRows<T, A>& to) {
     eigen_assert(count * columns.width <= (GatheredRows<T, A>::most));
     const Index steps = (count - 1) * columns.repeat + width / (columns.channels * columns.inner);
     for (std::size_t t = 0; t < tensors; ++t) {
-      if (columns.lie_in(x[t], view)) continue;
-      gather_elements({rows.first[t], x[t].outer_stride, x[t].channel_stride}, {steps, columns.channels, columns.inner},
+      const T* const first = x[t].at(tile.outer_begin + r * columns.repeat, tile.channel_begin, 0);
+      if (columns.lie_in(x[t], view)) {
+        to.rows.first[t] = first;
+        to.rows.stride[t] = columns.repeat * x[t].outer_stride;
+        continue;
+      }
+      gather_elements({first, x[t].outer_stride, x[t].channel_stride}, {steps, columns.channels, columns.inner},
                       to.values[t]);
-      rows.first[t] = to.values[t];
-      rows.stride[t] = columns.width;
+      to.rows.first[t] = to.values[t];
+      to.rows.stride[t] = columns.width;
     }
   }
 
   // Adds some rows of the columns in Count neighbouring packs, from the j-th column on, which is the `first` of those
   // at hand, less the first `skip` of each pack.
   template <class P, int Count, class T, class A>
-  static BATCHNORM_ALWAYS_INLINE void add_columns(const Rows<T>& rows, Index j, Index count, Index skip,
-                                                  const Index (&lookahead)[tensors],
-                                                  const typename P::Scalar* const (&pivots)[tensors],
-                                                  A* const (&results)[sums], Index first) {
+  BATCHNORM_ALWAYS_INLINE void add_columns(const Rows<T>& rows, Index j, Index count, Index skip,
+                                           const Index (&lookahead)[tensors],
+                                           const typename P::Scalar* const (&pivots)[pivots_count],
+                                           A* const (&results)[sums], Index first) const {
     Pivots<P> pivot[static_cast<std::size_t>(Count)];
     Sums<P> total[static_cast<std::size_t>(Count)];
     BATCHNORM_UNROLL
     for (int g = 0; g < Count; ++g) {
-      pivot[g] = Pivots<P>::of([&](std::size_t t)
-                                   BATCHNORM_INLINE_LAMBDA { return load<P>(pivots[t] + first + g * P::size); });
+      pivot[g] = Pivots<P>::of([&](std::size_t k)
+                                   BATCHNORM_INLINE_LAMBDA { return load<P>(pivots[k] + first + g * P::size); });
       total[g] = Sums<P>::zero();
     }
     const T* x[tensors];
+    BATCHNORM_UNROLL
     for (std::size_t t = 0; t < tensors; ++t) x[t] = rows.first[t] + j;
     for (Index r = 0; r < count; ++r) {
+      BATCHNORM_UNROLL
       for (std::size_t t = 0; t < tensors; ++t) {
         if (lookahead[t] != 0) detail::prefetch(x[t] + lookahead[t]);
       }
@@ -347,6 +369,7 @@ struct ShortSums {
         if (skip != 0) values.clear_first(skip);
         total[g].add(values);
       }
+      BATCHNORM_UNROLL
       for (std::size_t t = 0; t < tensors; ++t) x[t] += rows.stride[t];
     }
     BATCHNORM_UNROLL

@@ -65,17 +65,20 @@ void scatter_elements(const T* from, const View& view, const Elements<T>& to) {
   }
 }
 
-/// The tensors of a pass that writes, element by element: some are read and one is written.
-template <class T, std::size_t N>
+/// The tensors of a pass that writes, element by element: N are read, and M are written, of which all but the first may
+/// be null.
+template <class T, std::size_t N, std::size_t M = 1>
 struct Operands {
   Elements<const T> in[N];
-  Elements<T> out;
+  Elements<T> out[M];
 
   /// Whether `holds` of each.
   template <class Condition>
   bool all_of(const Condition& holds) const {
-    bool result = holds(Elements<const T>(out));
+    bool result = true;
     for (const auto& elements : in) result = result && holds(elements);
+    for (const auto& elements : out)
+      result = result && (elements.data == nullptr || holds(Elements<const T>(elements)));
     return result;
   }
 };
