@@ -57,6 +57,14 @@ void gather_elements(const Elements<const T>& from, const View& view, T* to) {
   }
 }
 
+/// Copies the elements of a view from one tensor to another.
+template <class T>
+void copy_elements(const Elements<const T>& from, const View& view, const Elements<T>& to) {
+  for (Index o = 0; o < view.outer; ++o) {
+    for (Index c = 0; c < view.channels; ++c) std::copy_n(from.at(o, c, 0), view.inner, to.at(o, c, 0));
+  }
+}
+
 /// Copies them back.
 template <class T>
 void scatter_elements(const T* from, const View& view, const Elements<T>& to) {
