@@ -114,12 +114,16 @@ void run_elementwise(const View& view, const Tile& tile, const Operands<T, N, M>
   }
 }
 
-/// Whether an output is so large that it is better not left in the cache; in place it is there already.
+/// Whether an output is so large that it is better not left in the cache; in place it is there already. Two outputs
+/// past the cache at once take several times as long.
 template <class T, std::size_t N, std::size_t M>
 bool should_stream(const View& view, const Operands<T, N, M>& tensors) {
   constexpr Index large = Index(8) << 20;
   for (const auto& elements : tensors.in) {
     if (elements.data == tensors.out[0].data) return false;
+  }
+  for (std::size_t t = 1; t < M; ++t) {
+    if (tensors.out[t].data != nullptr) return false;
   }
   return view.size() * bytes_of<T> >= large;
 }

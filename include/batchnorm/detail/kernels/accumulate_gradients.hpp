@@ -105,9 +105,9 @@ struct AccumulateGradients {
     A* sums[Short::sums];
     for (std::size_t k = 0; k < Short::sums; ++k) sums[k] = result.arrays[1 + k];
     if (by_columns(view)) {
-      Short().template by_columns<P>(view, tile, tensors, prefetch, pivots, sums);
+      Short{{}}.template by_columns<P>(view, tile, tensors, prefetch, pivots, sums);
     } else {
-      Short().template by_rows<P>(view, tile, tensors, prefetch, pivots, sums);
+      Short{{}}.template by_rows<P>(view, tile, tensors, prefetch, pivots, sums);
     }
   }
 };

@@ -78,9 +78,9 @@ struct AccumulateMoments {
     const A* const pivots[] = {result.pivot()};
     A* const sums[] = {result.sum(), result.squares()};
     if (by_columns(view)) {
-      Short().template by_columns<P>(view, tile, tensors, prefetches, pivots, sums);
+      Short{{}}.template by_columns<P>(view, tile, tensors, prefetches, pivots, sums);
     } else {
-      Short().template by_rows<P>(view, tile, tensors, prefetches, pivots, sums);
+      Short{{}}.template by_rows<P>(view, tile, tensors, prefetches, pivots, sums);
     }
     const A n = number<A>(tile.values_per_channel());
     bool all_sound = true;
@@ -115,12 +115,12 @@ struct AccumulateMoments {
       const Prefetch nothing[1] = {};
       const A* const pivots[] = {channel.pivot()};
       A* const sums[] = {channel.sum(), channel.squares()};
-      Long().template by_rows<P>(view, one, tensors, nothing, pivots, sums);
+      Long{{}}.template by_rows<P>(view, one, tensors, nothing, pivots, sums);
     }
     if (!by_columns(view)) return;
     const A* const pivots[] = {result.pivot()};
     A* const sums[] = {result.sum(), result.squares()};
-    Long().template by_columns_again<P>(view, tile, tensors, again, pivots, sums);
+    Long{{}}.template by_columns_again<P>(view, tile, tensors, again, pivots, sums);
   }
 };
 

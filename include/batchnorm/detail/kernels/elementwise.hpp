@@ -205,11 +205,10 @@ struct Outputs {
       if (y[t] != nullptr) detail::store_part(y[t] + i, results.of[t], skip, count);
     }
   }
-  /// Past the cache, where a pack begins at a multiple of its size.
+  /// Past the cache, the first alone: where it is so written there is no other.
   template <class P>
   BATCHNORM_ALWAYS_INLINE void stream_all(Index i, const Results<P, M>& results) const {
     stream(y[0] + i, results.of[0]);
-    stream_others(i, results);
   }
   /// Past the cache or not.
   template <class P>
@@ -220,20 +219,6 @@ struct Outputs {
       stream_all(i, results);
     } else {
       store_all(i, results);
-    }
-  }
-
- private:
-  template <class P>
-  BATCHNORM_ALWAYS_INLINE void stream_others(Index i, const Results<P, M>& results) const {
-    BATCHNORM_UNROLL
-    for (std::size_t t = 1; t < M; ++t) {
-      if (y[t] == nullptr) continue;
-      if (misalignment<P>(y[t] + i) == 0) {
-        stream(y[t] + i, results.of[t]);
-      } else {
-        store(y[t] + i, results.of[t]);
-      }
     }
   }
 };

@@ -56,11 +56,32 @@ struct Gate {
   }
 };
 
-/// Whether a forward's y was above 0, computed again from x: in its stored form.
-template <class T, class P>
-BATCHNORM_ALWAYS_INLINE Gate<P> gate_of(const FusedSettings<typename P::Scalar>& settings) {
+/// A gate for packs of P and for single numbers, made before a loop: what is stored in the loop might be the settings,
+/// for all that the compiler knows.
+template <class P>
+struct Gates {
+  using One = typename P::One;
+  Gate<P> packs;
+  Gate<One> ones;
+
+  BATCHNORM_ALWAYS_INLINE Gates(const typename P::Scalar& limit, const typename P::Scalar& slope)
+      : packs(Gate<P>::of(limit, slope)), ones(Gate<One>::of(limit, slope)) {}
+
+  template <class Q>
+  BATCHNORM_ALWAYS_INLINE Q apply(const Q& test, const Q& a) const {
+    if constexpr (std::is_same_v<Q, P>) {
+      return packs.apply(test, a);
+    } else {
+      return ones.apply(test, a);
+    }
+  }
+};
+
+/// By whether a forward's y was above 0, which is the stored y, or computed again from x as it was stored.
+template <class P, class T>
+BATCHNORM_ALWAYS_INLINE Gates<P> gradient_gates(const FusedSettings<typename P::Scalar>& settings) {
   using A = typename P::Scalar;
-  return Gate<P>::of(settings.has_output ? A(0) : largest_zero<T, A>(), settings.slope);
+  return {settings.has_output ? A(0) : largest_zero<T, A>(), settings.slope};
 }
 
 struct NormalizeFused {
@@ -73,6 +94,7 @@ struct NormalizeFused {
     using V = ExactPack<T, A, Bytes>;
     const Index distance = access.prefetches.x.distance;
     const bool has_residual = settings.has_residual;
+    const Gates<P> activation(A(0), settings.slope);
     elementwise<Normalization, P, half_max_columns<A>>(
         view, tile, tensors, access.streams,
         [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
@@ -91,19 +113,20 @@ struct NormalizeFused {
           }
           Q v = k.apply(load<Q>(in[0] + i));
           if (has_residual) v = v + load<Q>(in[1] + i);
-          return Results<Q, 1>{{Gate<Q>::of(A(0), settings.slope).apply(v, v)}};
+          return Results<Q, 1>{{activation.apply(v, v)}};
         });
   }
 };
 
 /// As GradientTerms, with a third tensor, y or whatever else, and with the forward's coefficients among the pivots.
-template <class T, class A, OtherSums Others, bool Pivoted>
+template <class Packs, OtherSums Others, bool Pivoted>
 struct FusedGradientTerms : GradientTerms<Others, Pivoted> {
   static constexpr std::size_t tensors = 3, pivots = 5;
-  template <class>
+  template <class A>
   static constexpr Index most_columns = half_max_columns<A>;
 
-  FusedSettings<A> settings;
+  FusedSettings<typename Packs::Scalar> settings;
+  Gates<Packs> gradient, inverse;
 
   template <class P>
   struct Pivots {
@@ -120,8 +143,8 @@ struct FusedGradientTerms : GradientTerms<Others, Pivoted> {
   BATCHNORM_ALWAYS_INLINE Centered<P> centered(const F& f, const Pivots<P>& pivot) const {
     P x = f(0), y = f(2);
     if (!settings.has_output) y = pivot.forward.apply(x);
-    const P dy = gate_of<T, P>(settings).apply(y, f(1));
-    if (settings.from_output) x = Gate<P>::of(A(0), settings.inverse_slope).apply(x, x);
+    const P dy = gradient.apply(y, f(1));
+    if (settings.from_output) x = inverse.apply(x, x);
     return Centered<P>::of(x - pivot.x, dy, pivot.dy);
   }
 };
@@ -135,7 +158,7 @@ struct AccumulateGradientsFused {
                                            const GradientSumArrays<A>& result) {
     using P = KernelPack<T, A, Bytes>;
     using V = ExactPack<T, A, Bytes>;
-    using Terms = FusedGradientTerms<T, A, is_16_bit<T> ? OtherSums::none : OtherSums::x, std::is_same_v<T, A>>;
+    using Terms = FusedGradientTerms<P, is_16_bit<T> ? OtherSums::none : OtherSums::x, std::is_same_v<T, A>>;
     using Short = ShortSums<A, Terms>;
     const Index channels = tile.channels();
     std::fill_n(result.dy_pivot(), channels, A(0));
@@ -158,8 +181,7 @@ struct AccumulateGradientsFused {
     const A* const pivots[] = {means + tile.channel_begin, result.dy_pivot(), memory[0], memory[1], memory[2]};
     A* sums[Short::sums];
     for (std::size_t k = 0; k < Short::sums; ++k) sums[k] = result.arrays[1 + k];
-    Short sum;
-    sum.terms.settings = settings;
+    const Short sum{Terms{{}, settings, gradient_gates<P, T>(settings), {A(0), settings.inverse_slope}}};
     if (by_columns(view)) {
       sum.template by_columns<P>(view, tile, tensors, prefetch, pivots, sums);
     } else {
@@ -205,6 +227,8 @@ struct ApplyGradientsFused {
     using P = KernelPack<T, A, Bytes>;
     using V = ExactPack<T, A, Bytes>;
     const Index x_distance = access.prefetches.x.distance, dy_distance = access.prefetches.dy.distance;
+    const bool has_output = settings.has_output, from_output = settings.from_output, constant = settings.constant;
+    const Gates<P> gradient = gradient_gates<P, T>(settings), inverse(A(0), settings.inverse_slope);
     elementwise<FusedGradientFormula, P, half_max_columns<A>>(
         view, tile, tensors, access.streams,
         [&](const auto& set) BATCHNORM_INLINE_LAMBDA {
@@ -224,14 +248,14 @@ struct ApplyGradientsFused {
           using Q = typename plain<decltype(k)>::Packed;
           if (x_distance != 0) {
             detail::prefetch(in[0] + i + x_distance);
-            if (settings.has_output) detail::prefetch(in[2] + i + x_distance);
+            if (has_output) detail::prefetch(in[2] + i + x_distance);
           }
           if (dy_distance != 0) detail::prefetch(in[1] + i + dy_distance);
           Q x = load<Q>(in[0] + i);
-          const Q y = settings.has_output ? load<Q>(in[2] + i) : k.forward(x);
-          const Q dy = gate_of<T, Q>(settings).apply(y, load<Q>(in[1] + i));
-          if (settings.constant) return Results<Q, 2>{{dy * k.scale, dy}};
-          if (settings.from_output) x = Gate<Q>::of(A(0), settings.inverse_slope).apply(x, x);
+          const Q y = has_output ? load<Q>(in[2] + i) : k.forward(x);
+          const Q dy = gradient.apply(y, load<Q>(in[1] + i));
+          if (constant) return Results<Q, 2>{{dy * k.scale, dy}};
+          if (from_output) x = inverse.apply(x, x);
           return Results<Q, 2>{{k.apply(x, dy), dy}};
         });
   }

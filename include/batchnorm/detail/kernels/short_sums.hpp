@@ -42,7 +42,7 @@ struct ShortSums {
   template <class A>
   static constexpr Index most_columns = Terms::template most_columns<A>;
 
-  Terms terms{};
+  Terms terms;
 
   /// Sets the mean of four of a channel's values, spread over all of it, in S: the same for all of its
   /// tiles.

@@ -334,10 +334,36 @@ struct VectorPack : Vector<T, N> {
   friend BATCHNORM_ALWAYS_INLINE Self where_above(const Self& test, const Self& limit, const Self& a, const Self& b,
                                                   bool zero) {
     using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
+    const Mask kept = reinterpret_cast<Mask>(b.v) & (Mask{} + Lane(zero ? 0 : -1));
+#if BATCHNORM_X86_DISPATCH && !defined(__clang__)
+    // Of comparisons of wide vectors GCC makes one for each lane.
+    if constexpr (sizeof(Type) == 64) {
+      Type result = reinterpret_cast<Type>(kept);
+      if constexpr (std::is_same_v<T, float>) {
+        asm("vcmpps {$22, %2, %1, %%k1|k1, %1, %2, 22}\n\tvmovaps {%3, %0%{%%k1%}|%0%{k1%}, %3}"
+            : "+v"(result)
+            : "v"(test.v), "v"(limit.v), "v"(a.v)
+            : "k1");
+      } else {
+        asm("vcmppd {$22, %2, %1, %%k1|k1, %1, %2, 22}\n\tvmovapd {%3, %0%{%%k1%}|%0%{k1%}, %3}"
+            : "+v"(result)
+            : "v"(test.v), "v"(limit.v), "v"(a.v)
+            : "k1");
+      }
+      return of(result);
+    } else if constexpr (sizeof(Type) == 32) {
+      Type above;
+      if constexpr (std::is_same_v<T, float>) {
+        asm("vcmpps {$22, %2, %1, %0|%0, %1, %2, 22}" : "=x"(above) : "x"(test.v), "x"(limit.v));
+      } else {
+        asm("vcmppd {$22, %2, %1, %0|%0, %1, %2, 22}" : "=x"(above) : "x"(test.v), "x"(limit.v));
+      }
+      const Mask from_a = reinterpret_cast<Mask>(above);
+      return of(reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & from_a) | (kept & ~from_a)));
+    }
+#endif
     const Mask not_above = test.v <= limit.v;
-    const Mask from_b = not_above & (Mask{} + Lane(zero ? 0 : -1));
-    return of(
-        reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & ~not_above) | (reinterpret_cast<Mask>(b.v) & from_b)));
+    return of(reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & ~not_above) | (kept & not_above)));
   }
   friend BATCHNORM_ALWAYS_INLINE Self inverse_or_zero(const Self& a) {
     const Mask zero = a.v == Type{};
