@@ -566,3 +566,101 @@ TEST_CASE("a wrong shape is an assertion of Eigen's, which ends the program") {
   CHECK(ends([&] { FrozenBatchNorm<float>(3).set_channel_axis(-4).apply(tensor, tensor); }));
 }
 #endif
+
+namespace {
+
+// y = act(bn(x) + r) for one channel of weight 2, mean 1 and variance 4, number by number.
+float by_hand(float x, float r, float slope) {
+  const float v = (x - 1) * 1.0f + r;
+  return v > 0 ? v : slope * v;
+}
+
+}  // namespace
+
+TEST_CASE("a frozen normalization adds a residual and has an activation, however the data are held") {
+  for (const float slope : {0.0f, 0.25f, 1.0f}) {
+    batchnorm::FrozenBatchNorm<float> bn(std::vector<float>(3, 2), std::vector<float>(), std::vector<float>(3, 1),
+                                         std::vector<float>(3, 4), 0, 1);
+    bn.set_activation(batchnorm::Activation::leaky_relu(slope));
+    CHECK(bn.activation() == batchnorm::Activation::leaky_relu(slope));
+    Eigen::MatrixXf x = 5 * Eigen::MatrixXf::Random(7, 3), r = Eigen::MatrixXf::Random(7, 3), y(7, 3);
+    const auto check = [&](const auto& result, bool with_residual, float factor) {
+      for (Eigen::Index i = 0; i < 7; ++i) {
+        for (Eigen::Index c = 0; c < 3; ++c) {
+          REQUIRE(result(i, c) == factor * by_hand(x(i, c), with_residual ? r(i, c) : 0, slope));
+        }
+      }
+    };
+    const auto twice = [](const auto& a) { return a * 2.0f; };
+    bn.apply(x, y);
+    check(y, false, 1);
+    bn.apply(x, y, batchnorm::residual(r));
+    check(y, true, 1);
+    bn.apply(x, y, batchnorm::residual(r), twice);
+    check(y, true, 2);
+    bn.apply(x, y, twice);
+    check(y, false, 2);
+    bn.apply(x.topRows(7), y.topRows(7), batchnorm::residual(r.topRows(7)));
+    check(y, true, 1);
+    Eigen::MatrixXf in_place = x;
+    bn.apply(in_place, in_place, batchnorm::residual(r));
+    check(in_place, true, 1);
+
+    // Columns of a matrix as [1, channels, inner], its transpose as [outer, channels, 1].
+    const float* added = r.data();
+    y.setZero();
+    bn.apply(x.data(), y.data(), 1, 7, batchnorm::residual(added));
+    check(y, true, 1);
+    bn.apply(x.data(), y.data(), 1, 7);
+    check(y, false, 1);
+    const Eigen::MatrixXf rows = x.transpose(), rows_added = r.transpose();
+    Eigen::MatrixXf out(3, 7);
+    added = rows_added.data();
+    bn.apply(rows.data(), out.data(), 7, 1, batchnorm::residual(added), twice);
+    check(out.transpose(), true, 2);
+    for (Eigen::Index n = 0; n < 7; ++n) {
+      const float* const sample = added + 3 * n;
+      bn.apply(rows.data() + 3 * n, out.data() + 3 * n, batchnorm::residual(sample));
+    }
+    check(out.transpose(), true, 1);
+    for (Eigen::Index n = 0; n < 7; ++n) bn.apply(rows.data() + 3 * n, out.data() + 3 * n);
+    check(out.transpose(), false, 1);
+
+    Eigen::Tensor<float, 3> t(7, 3, 1), tr(7, 3, 1), ty(7, 3, 1);
+    std::copy_n(x.data(), 21, t.data());
+    std::copy_n(r.data(), 21, tr.data());
+    bn.apply(t, ty, batchnorm::residual(tr));
+    check(Eigen::Map<const Eigen::MatrixXf>(ty.data(), 7, 3), true, 1);
+    bn.apply(t, ty);
+    check(Eigen::Map<const Eigen::MatrixXf>(ty.data(), 7, 3), false, 1);
+  }
+}
+
+TEST_CASE("a frozen relu keeps NaN and makes +0 of -0 and of what is below") {
+  batchnorm::FrozenBatchNorm<float, 4> bn;
+  bn.set_activation(batchnorm::Activation::relu);
+  const float x[] = {std::numeric_limits<float>::quiet_NaN(), -0.0f, -1, -std::numeric_limits<float>::infinity()};
+  float y[4];
+  bn.apply(x, y);
+  CHECK(std::isnan(y[0]));
+  for (int i = 1; i < 4; ++i) {
+    CHECK(y[i] == 0);
+    CHECK_FALSE(std::signbit(y[i]));
+  }
+  STATIC_REQUIRE(noexcept(bn.apply(x, y)));
+  const float* const r = x;
+  STATIC_REQUIRE(noexcept(bn.apply(x, y, batchnorm::residual(r))));
+}
+
+TEST_CASE("frozen() hands the activation on") {
+  batchnorm::BatchNorm<float, 3> layer(batchnorm::BatchNormOptions(3).activation(batchnorm::Activation::relu));
+  Eigen::Tensor<float, 3, Eigen::RowMajor> x(4, 3, 5), r(4, 3, 5), y(4, 3, 5);
+  x.setRandom();
+  r.setRandom();
+  layer.forward(x);
+  const auto frozen = layer.frozen();
+  CHECK(frozen.activation() == batchnorm::Activation::relu);
+  frozen.apply(x, y, batchnorm::residual(r));
+  const Eigen::Tensor<float, 3, Eigen::RowMajor> z = layer.infer(x, batchnorm::residual(r));
+  for (Eigen::Index i = 0; i < x.size(); ++i) REQUIRE(y.data()[i] == Approx(z.data()[i]).margin(1e-6));
+}

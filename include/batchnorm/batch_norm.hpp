@@ -309,10 +309,10 @@ class BatchNorm {
     }
   }
 
-  /// What `infer` does as an object of its own, with the present parameters and running statistics, the epsilon and the
-  /// channel axis: for a program that only runs the trained layer. `frozen<64>()` is one of 64 channels at compile
-  /// time. Throws std::logic_error for a layer without running statistics, and std::invalid_argument for another number
-  /// of channels than that at compile time.
+  /// What `infer` does as an object of its own, with the present parameters and running statistics, the epsilon, the
+  /// channel axis and the activation: for a program that only runs the trained layer. `frozen<64>()` is one of 64
+  /// channels at compile time. Throws std::logic_error for a layer without running statistics, and
+  /// std::invalid_argument for another number of channels than that at compile time.
   template <int Channels = Eigen::Dynamic>
   FrozenBatchNorm<T, Channels> frozen() const {
     layer_.check_whole();
@@ -321,7 +321,10 @@ class BatchNorm {
           "expected a layer with running statistics to freeze, got one of track_running_stats(false)");
     }
     layer_.check_parameters();
-    return {weight(), bias(), running_mean(), running_var(), options().epsilon(), options().channel_axis()};
+    FrozenBatchNorm<T, Channels> result(weight(), bias(), running_mean(), running_var(), options().epsilon(),
+                                        options().channel_axis());
+    result.set_activation(options().activation());
+    return result;
   }
 
   /// The gradient of a loss with respect to x, given that with respect to y, and adds those of the parameters into

@@ -6,9 +6,11 @@
 #include <limits>
 #include <utility>
 
+#include "batchnorm/activation.hpp"
 #include "batchnorm/detail/frozen/arguments.hpp"
 #include "batchnorm/detail/frozen/coefficients.hpp"
 #include "batchnorm/detail/frozen/kernels.hpp"
+#include "batchnorm/tags.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 
@@ -55,6 +57,10 @@ class FrozenBatchNorm {
   template <class X, class Y>
   struct takes_pointers
       : std::integral_constant<bool, std::is_convertible<X, const T*>::value && std::is_convertible<Y, T*>::value> {};
+
+  // Whether an argument is a size, as that of apply(x, y, outer, inner).
+  template <class X>
+  struct is_index : std::is_integral<std::decay_t<X>> {};
 
  public:
   /// The scalar of x and y.
@@ -138,6 +144,12 @@ class FrozenBatchNorm {
     channel_axis_ = axis;
     return *this;
   }
+  /// What follows the normalization, and a residual if there is one: y = activation(bn(x) + r). At first none.
+  FrozenBatchNorm& set_activation(Activation activation) {
+    activation_ = activation;
+    activates_ = activation != Activation::none;
+    return *this;
+  }
   ///@}
 
   /// The number of channels.
@@ -146,9 +158,14 @@ class FrozenBatchNorm {
   double epsilon() const noexcept { return epsilon_; }
   /// The axis of the channels as it was given.
   int channel_axis() const noexcept { return channel_axis_; }
+  /// What follows the normalization.
+  Activation activation() const noexcept { return activation_; }
 
   /// \name Apply
   /// Writes the normalized x to y, which may be x itself but not overlap it otherwise.
+  ///
+  /// After y may come `residual(r)`, which is added before the activation: r is of the kind, shape and storage order of
+  /// x, a pointer where x is one, and lies apart from y.
   ///
   /// The last argument may be a function `f`, an activation most often, that takes an Eigen array expression and gives
   /// another: y = f(normalized x). Written for all numbers at once, as in `[](const auto& a) { return a.tanh(); }`, it
@@ -165,57 +182,41 @@ class FrozenBatchNorm {
     } else {
       normalize_sample_exactly(x, y);
     }
+    if (activates_) finish_sample(y, Absent(), Identity());
   }
 
-  /// One sample, and then f, which is given a column of channels() numbers.
-  template <class F>
-  void apply(const T* x, T* y, F&& f) const noexcept {
-    apply(x, y);
-    Eigen::Map<Eigen::Array<T, Channels, 1>> result(y, eigen_size(channels()));
-    activate(result, f);
+  /// One sample, and then a residual, or f, which is given a column of channels() numbers, or both.
+  template <class Extra, class... F, std::enable_if_t<!is_index<Extra>::value, int> = 0>
+  void apply(const T* x, T* y, Extra&& extra, F&&... f) const noexcept {
+    if (in_range_) {
+      detail::frozen::normalize_samples(1, channels(), coefficients(), x, 0, y, 0);
+    } else {
+      normalize_sample_exactly(x, y);
+    }
+    with_extras([&](const auto& r, auto& g) { finish_sample(y, r, g); }, extra, f...);
   }
 
   /// A tensor of shape [outer, channels(), inner] whose last axis is contiguous: inner is 1 for channels-last data.
   void apply(const T* x, T* y, Index outer, Index inner) const noexcept {
+    if (activates_) return apply_and_finish(x, y, outer, inner, Absent(), Identity());
     const Strides strides{channels() * inner, inner, 1};
     normalize(outer, inner, x, strides, y, strides);
   }
 
-  /// The same, and then f.
-  template <class F>
-  void apply(const T* x, T* y, Index outer, Index inner, F&& f) const noexcept {
-    // Part by part, so that f finds in the cache what was just computed.
-    const Index sample = channels() * inner;
-    const Index step = inner == 1 && sample != 0 ? 1 + part_size / sample : 1;
-    for (Index o = 0; o < outer; o += step, x += step * sample, y += step * sample) {
-      const Index count = step < outer - o ? step : outer - o;
-      apply(x, y, count, inner);
-      if (inner == 1) {
-        Eigen::Map<Eigen::Array<T, Channels, Eigen::Dynamic, Channels == 1 ? Eigen::RowMajor : Eigen::ColMajor>> result(
-            y, eigen_size(channels()), eigen_size(count));
-        activate(result, f);
-      } else {
-        Eigen::Map<Eigen::Array<T, Channels, Eigen::Dynamic, Eigen::RowMajor>> result(y, eigen_size(channels()),
-                                                                                      eigen_size(inner));
-        activate(result, f);
-      }
-    }
+  /// The same, and then a residual, or f, or both.
+  template <class Extra, class... F>
+  void apply(const T* x, T* y, Index outer, Index inner, Extra&& extra, F&&... f) const noexcept {
+    with_extras([&](const auto& r, auto& g) { apply_and_finish(x, y, outer, inner, r, g); }, extra, f...);
   }
 
   /// Dense Eigen objects that lie in memory, with any strides: Matrix, Array, Map, Ref, Block, or Eigen tensors of any
   /// rank. Of a matrix channel_axis() tells which axis is that of the channels, at first the columns, so that samples
-  /// are rows; what is a vector at compile time is one sample. x and y have the same shape and storage order.
-  template <class X, class Y, std::enable_if_t<!takes_pointers<const X&, Y>::value, int> = 0>
-  void apply(const X& x, Y&& y) const noexcept {
+  /// are rows; what is a vector at compile time is one sample. x and y have the same shape and storage order. A
+  /// residual and f may follow.
+  template <class X, class Y, class... Extras, std::enable_if_t<!takes_pointers<const X&, Y>::value, int> = 0>
+  void apply(const X& x, Y&& y, Extras&&... extras) const noexcept {
     constexpr ArgumentKind kind = detail::frozen::check_arguments<T, X, Y>();
-    apply_to(std::integral_constant<ArgumentKind, kind>(), x, y);
-  }
-
-  /// The same, and then f.
-  template <class X, class Y, class F, std::enable_if_t<!takes_pointers<const X&, Y>::value, int> = 0>
-  void apply(const X& x, Y&& y, F&& f) const noexcept {
-    constexpr ArgumentKind kind = detail::frozen::check_arguments<T, X, Y>();
-    apply_to(std::integral_constant<ArgumentKind, kind>(), x, y, f);
+    apply_to(std::integral_constant<ArgumentKind, kind>(), x, y, extras...);
   }
   ///@}
 
@@ -302,9 +303,102 @@ class FrozenBatchNorm {
 
   // --- From what people hold to pointers and strides.
 
+  // In place of a residual that is not there, and of an f.
+  struct Absent {};
+  struct Identity {
+    template <class A>
+    const A& operator()(const A& a) const {
+      return a;
+    }
+  };
+
+  template <class X>
+  struct is_residual : std::false_type {};
+  template <class R>
+  struct is_residual<detail::Residual<R>> : std::true_type {};
+
+  // Calls run(r, f) with what follows y: a residual, f, or both.
+  template <class Run, class R>
+  static void with_extras(const Run& run, const detail::Residual<R>& r) noexcept {
+    const Identity identity{};
+    run(r.value, identity);
+  }
+  template <class Run, class R, class F>
+  static void with_extras(const Run& run, const detail::Residual<R>& r, F& f) noexcept {
+    run(r.value, f);
+  }
+  template <class Run, class F, std::enable_if_t<!is_residual<std::remove_const_t<F>>::value, int> = 0>
+  static void with_extras(const Run& run, F& f) noexcept {
+    run(Absent(), f);
+  }
+
+  // What follows the normalization of some numbers: the residual's, the activation, f.
+  template <class Result, class Residuals, class F>
+  void finish(Result& result, const Residuals& r, F&& f) const noexcept {
+    result += r;
+    finish(result, Absent(), f);
+  }
   template <class Result, class F>
-  static void activate(Result& result, F& f) noexcept {
+  void finish(Result& result, const Absent&, F&& f) const noexcept {
+    if (activates_) {
+      const T zero(0);
+      if (activation_ == Activation::relu) {
+        result = (result <= zero).select(zero, result);  // so that NaN stays
+      } else {
+        result = (result <= zero).select(result * detail::frozen::convert<T>(activation_.slope()), result);
+      }
+    }
+    activate(result, f);
+  }
+  template <class Result>
+  static void activate(Result&, const Identity&) noexcept {}
+  template <class Result>
+  static void activate(Result&, Identity&) noexcept {}
+  template <class Result, class F>
+  static void activate(Result& result, F&& f) noexcept {
     result = f(static_cast<const Result&>(result));
+  }
+
+  // A part of the residual that lies like a part of y.
+  template <class Array>
+  static Eigen::Map<const Array> part_of(const T* r, Eigen::Index rows, Eigen::Index cols) noexcept {
+    return Eigen::Map<const Array>(r, rows, cols);
+  }
+  template <class Array>
+  static Absent part_of(const Absent&, Eigen::Index, Eigen::Index) noexcept {
+    return {};
+  }
+  static const T* at(const T* r, Index offset) noexcept { return r + offset; }
+  static Absent at(const Absent&, Index) noexcept { return {}; }
+
+  template <class R, class F>
+  void finish_sample(T* y, const R& r, F&& f) const noexcept {
+    using Column = Eigen::Array<T, Channels, 1>;
+    const Eigen::Index n = eigen_size(channels());
+    Eigen::Map<Column> result(y, n);
+    finish(result, part_of<Column>(r, n, 1), f);
+  }
+
+  template <class R, class F>
+  void apply_and_finish(const T* x, T* y, Index outer, Index inner, const R& r, F&& f) const noexcept {
+    using Samples = Eigen::Array<T, Channels, Eigen::Dynamic, Channels == 1 ? Eigen::RowMajor : Eigen::ColMajor>;
+    using Rows = Eigen::Array<T, Channels, Eigen::Dynamic, Eigen::RowMajor>;
+    const Index sample = channels() * inner;
+    const Strides strides{sample, inner, 1};
+    const Eigen::Index n = eigen_size(channels());
+    // Part by part, so that what follows finds in the cache what was just computed.
+    const Index step = inner == 1 && sample != 0 ? 1 + part_size / sample : 1;
+    for (Index o = 0; o < outer; o += step) {
+      const Index count = step < outer - o ? step : outer - o, offset = o * sample;
+      normalize(count, inner, x + offset, strides, y + offset, strides);
+      if (inner == 1) {
+        Eigen::Map<Samples> result(y + offset, n, eigen_size(count));
+        finish(result, part_of<Samples>(at(r, offset), n, eigen_size(count)), f);
+      } else {
+        Eigen::Map<Rows> result(y + offset, n, eigen_size(inner));
+        finish(result, part_of<Rows>(at(r, offset), n, eigen_size(inner)), f);
+      }
+    }
   }
 
   using Dense = std::integral_constant<ArgumentKind, ArgumentKind::dense>;
@@ -314,15 +408,34 @@ class FrozenBatchNorm {
   template <class... Arguments>
   static void apply_to(Wrong, Arguments&...) noexcept {}
 
-  template <class X, class Y, class F>
-  void apply_to(Dense, const X& x, Y& y, F& f) const noexcept {
-    apply_to(Dense(), x, y);
-    auto result = y.matrix().array();  // of an Array too a small object that refers to its memory
-    activate(result, f);
+  // An array that refers to a dense object's memory.
+  template <class D>
+  static auto array_of(D& dense) noexcept {
+    return dense.matrix().array();
+  }
+  static Absent array_of(const Absent&) noexcept { return {}; }
+
+  template <class X, class Y, class Extra, class... F>
+  void apply_to(Dense, const X& x, Y& y, Extra& extra, F&... f) const noexcept {
+    normalize_dense(x, y);
+    with_extras(
+        [&](const auto& r, auto& g) {
+          auto result = array_of(y);
+          finish(result, array_of(r), g);
+        },
+        extra, f...);
   }
 
   template <class X, class Y>
   void apply_to(Dense, const X& x, Y& y) const noexcept {
+    normalize_dense(x, y);
+    if (!activates_) return;
+    auto result = array_of(y);
+    finish(result, Absent(), Identity());
+  }
+
+  template <class X, class Y>
+  void normalize_dense(const X& x, Y& y) const noexcept {
     eigen_assert(x.rows() == y.rows() && x.cols() == y.cols() && "batchnorm: x and y have different shapes");
     if (X::IsVectorAtCompileTime) {
       eigen_assert(x.size() == eigen_size(channels()) && "batchnorm: the vector is no sample of so many channels");
@@ -342,8 +455,8 @@ class FrozenBatchNorm {
     }
   }
 
-  template <class X, class Y, class... F>
-  void apply_to(Tensor, const X& x, Y& y, F&... f) const noexcept {
+  template <class X, class Y, class... Extras>
+  void apply_to(Tensor, const X& x, Y& y, Extras&... extras) const noexcept {
     constexpr int rank = X::NumDimensions;
     const int axis = rank == 1 ? 0 : channel_axis_ < 0 ? channel_axis_ + rank : channel_axis_;
     eigen_assert(axis >= 0 && axis < rank && "batchnorm: a tensor of this rank has no such channel axis");
@@ -357,8 +470,19 @@ class FrozenBatchNorm {
       if (i > axis) after *= Index(x.dimension(k));
     }
     constexpr bool row_major = static_cast<int>(X::Layout) == static_cast<int>(Eigen::RowMajor);
-    apply(x.data(), y.data(), row_major ? before : after, row_major ? after : before, f...);
+    apply_memory(x.data(), y.data(), row_major ? before : after, row_major ? after : before, extras...);
   }
+
+  void apply_memory(const T* x, T* y, Index outer, Index inner) const noexcept { apply(x, y, outer, inner); }
+  template <class Extra, class... F>
+  void apply_memory(const T* x, T* y, Index outer, Index inner, Extra& extra, F&... f) const noexcept {
+    with_extras([&](const auto& r, auto& g) { apply_and_finish(x, y, outer, inner, memory_of(r), g); }, extra, f...);
+  }
+  template <class R>
+  static const T* memory_of(const R& r) noexcept {
+    return r.data();
+  }
+  static Absent memory_of(const Absent&) noexcept { return {}; }
 
   // --- The loops. Strides are between numbers.
 
@@ -409,7 +533,9 @@ class FrozenBatchNorm {
   // What single samples read comes first.
   PerChannel<T> fast_mean_{}, fast_scale_{}, fast_shift_{};
   bool in_range_ = true;  // whether those are good for every x
+  bool activates_ = false;
   int channel_axis_ = 1;
+  Activation activation_{};
   double epsilon_ = 0;
   PerChannel<Accumulator> weight_{}, bias_{}, mean_{}, variance_{}, exact_scale_{};
 };

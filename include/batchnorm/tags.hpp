@@ -29,21 +29,21 @@ struct ResidualGrad {
 /// `forward(x, residual(r))`, `infer(x, residual(r))`: y = activation(bn(x) + r), for an r of x's scalar, shape and
 /// layout, which may be y.
 template <class R>
-detail::Residual<R> residual(const R& r) {
+detail::Residual<R> residual(const R& r) noexcept {
   return {r};
 }
 
 /// `backward(x, dy, output(y))`: the y of the forward, which tells where its activation was above 0. Needed where the
 /// forward had a residual and the layer has an activation.
 template <class Y>
-detail::Output<Y> output(const Y& y) {
+detail::Output<Y> output(const Y& y) noexcept {
   return {y};
 }
 
 /// `backward(x, dy, dx, output(y), residual_grad(dr))`: where the gradient with respect to the residual goes, which may
 /// be dy.
 template <class R>
-detail::ResidualGrad<R> residual_grad(R&& dr) {
+detail::ResidualGrad<R> residual_grad(R&& dr) noexcept {
   return {std::forward<R>(dr)};
 }
 
