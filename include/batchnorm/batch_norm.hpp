@@ -16,6 +16,7 @@
 #include "batchnorm/options.hpp"
 #include "batchnorm/running_statistics.hpp"
 #include "batchnorm/saved_statistics.hpp"
+#include "batchnorm/tags.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 
@@ -84,7 +85,14 @@ class BatchNorm {
   /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Throws
   /// std::invalid_argument if tensors of rank Dims have no such channel axis, or if SingleValue::use_running is asked
   /// for without running statistics.
-  BatchNorm(const BatchNormOptions& options) : layer_(options) {  // NOLINT(google-explicit-constructor)
+  BatchNorm(const BatchNormOptions& options) : layer_(options, nullptr) {  // NOLINT(google-explicit-constructor)
+    reset_parameters();
+    zero_grad();
+  }
+
+  /// The same with options that have an activation.
+  BatchNorm(const FusedBatchNormOptions& options)  // NOLINT(google-explicit-constructor)
+      : layer_(options, &detail::fused_kernels<T>) {
     reset_parameters();
     zero_grad();
   }
@@ -343,6 +351,29 @@ class BatchNorm {
     }
   }
 
+  /// The gradient with respect to x after a forward in place, `forward(y, y)`, of which only the output y is left
+  /// (arXiv 1712.02616): x - mean is recovered from it as (v - bias) / weight * std, where v is y less its activation.
+  /// In the call shapes of `backward`, with y for x: `dx = backward_from_output(y, dy)`, `backward_from_output(y, dy,
+  /// dx)`, with a device as first argument where there is one. dx may be dy or y itself.
+  ///
+  /// The layer must have been made with options.activation(...), Activation::none or a leaky relu, so that it keeps the
+  /// weight and bias of the forward. What y's last digit is worth in x - mean shows in the gradients: |y| / |weight|
+  /// times the scalar's epsilon, in standard deviations, and |bias| / |weight| times it.
+  ///
+  /// Throws std::logic_error without such a forward, for relu, and for a forward with a residual; std::invalid_argument
+  /// for shapes that do not fit and, naming the channel, where the forward's weight was 0 or not finite, or its bias
+  /// more than 4096 times as large. Nothing is written then.
+  template <class First, class... Rest>
+  auto backward_from_output(const First& first, Rest&&... rest) {
+    if constexpr (!detail::check_call<detail::Call::backward, Dims, First, Rest...>()) {
+      return NoResult();
+    } else if constexpr (detail::is_input<Dims, First>) {
+      return backward_from_output_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
+    } else {
+      return backward_from_output_on(first, std::forward<Rest>(rest)...);
+    }
+  }
+
   /// Does not compile, with a sentence that says why.
   template <class First, class... Rest>
   auto backward(const First& first, Rest&&... rest) const {
@@ -405,82 +436,170 @@ class BatchNorm {
     }
   }
 
-  template <class Device, class X>
-  auto forward_on(const Device& device, const X& x) {
-    if constexpr (check_input<X>()) {
+  template <class X>
+  detail::TensorView<const T, Dims> read(const X& x) const {
+    return detail::view_tensor<const T>(x, layer_.axis);
+  }
+  template <class Y>
+  detail::TensorView<T, Dims> written(const char* name, Y& y) const {
+    return detail::view_output<T>(name, y, layer_.axis);
+  }
+
+  // Calls run(extras) with what the tags of a forward add; the residual's value lives as long.
+  template <class X, class Device, class Run, class... Tags>
+  void with_forward_extras(const Device& device, const Run& run, const Tags&... tags) const {
+    if constexpr (detail::has_tag<detail::ResidualTag, Tags...>) {
+      const auto& given = detail::tag_of<detail::ResidualTag>(tags...).value;
+      using R = detail::plain<decltype(given)>;
+      if constexpr (check_input<R>() && detail::check_companion_type<X, R>()) {
+        const auto& residual = detail::evaluated(device, given);
+        run({&detail::fused_kernels<T>, true, read(residual)});
+      }
+    } else {
+      static_cast<void>(device), (static_cast<void>(tags), ...);
+      run({layer_.fused, false, {}});
+    }
+  }
+
+  template <class Device, class X, class... Rest>
+  auto forward_on(const Device& device, const X& x, Rest&&... rest) {
+    return run_forward(*this, device, x, std::forward<Rest>(rest)...);
+  }
+  template <class Device, class X, class... Rest>
+  auto infer_on(const Device& device, const X& x, Rest&&... rest) const {
+    return run_forward(*this, device, x, std::forward<Rest>(rest)...);
+  }
+
+  // forward for a layer, infer for a const one.
+  template <class Device, class... Arguments>
+  static void pass(BatchNorm& self, const Device& device, const Arguments&... arguments) {
+    self.layer_.forward(device, arguments...);
+  }
+  template <class Device, class... Arguments>
+  static void pass(const BatchNorm& self, const Device& device, const Arguments&... arguments) {
+    self.layer_.infer(device, arguments...);
+  }
+
+  template <class Self, class Device, class X, class... Rest>
+  static auto run_forward(Self& self, const Device& device, const X& x, Rest&&... rest) {
+    if constexpr (!check_input<X>()) {
+      if constexpr (detail::positional<Rest...>() == 0) return NoResult();
+    } else if constexpr (detail::positional<Rest...>() == 0) {
       const auto& input = detail::evaluated(device, x);
       auto y = detail::result_like(input);
-      layer_.forward(device, layout<X>, detail::view_tensor<const T>(input, layer_.axis),
-                     detail::view_output<T>("y", y, layer_.axis));
+      run_into<X>(self, device, input, y, rest...);
       return y;
     } else {
-      return NoResult();
+      write_into<X>(self, device, x, std::forward<Rest>(rest)...);
     }
   }
 
-  template <class Device, class X, class Y>
-  void forward_on(const Device& device, const X& x, Y&& y) {
-    if constexpr (check_input<X>() && detail::check_output_type<X, Y>()) {
-      const auto& input = detail::evaluated(device, x);
-      layer_.forward(device, layout<X>, detail::view_tensor<const T>(input, layer_.axis),
-                     detail::view_output<T>("y", y, layer_.axis));
-    }
+  template <class X, class Self, class Device, class Y, class... Tags>
+  static void write_into(Self& self, const Device& device, const X& x, Y&& y, const Tags&... tags) {
+    if constexpr (detail::check_output_type<X, Y>())
+      run_into<X>(self, device, detail::evaluated(device, x), y, tags...);
   }
 
-  template <class Device, class X>
-  auto infer_on(const Device& device, const X& x) const {
-    if constexpr (check_input<X>()) {
-      const auto& input = detail::evaluated(device, x);
-      auto y = detail::result_like(input);
-      layer_.infer(device, layout<X>, detail::view_tensor<const T>(input, layer_.axis),
-                   detail::view_output<T>("y", y, layer_.axis));
-      return y;
-    } else {
-      return NoResult();
-    }
+  template <class X, class Self, class Device, class Input, class Y, class... Tags>
+  static void run_into(Self& self, const Device& device, const Input& input, Y& y, const Tags&... tags) {
+    self.template with_forward_extras<X>(
+        device,
+        [&](const detail::ForwardExtras<T, Dims>& extras) {
+          pass(self, device, layout<X>, self.read(input), self.written("y", y), extras);
+        },
+        tags...);
   }
 
-  template <class Device, class X, class Y>
-  void infer_on(const Device& device, const X& x, Y&& y) const {
-    if constexpr (check_input<X>() && detail::check_output_type<X, Y>()) {
-      const auto& input = detail::evaluated(device, x);
-      layer_.infer(device, layout<X>, detail::view_tensor<const T>(input, layer_.axis),
-                   detail::view_output<T>("y", y, layer_.axis));
-    }
-  }
-
-  template <class Device, class X, class Dy, class... Last>
-  auto backward_on(const Device& device, const X& x, const Dy& dy, Last&&... last) {
+  template <class Device, class X, class Dy, class... Rest>
+  auto backward_on(const Device& device, const X& x, const Dy& dy, Rest&&... rest) {
     if constexpr (check_input<X>() && check_input<Dy>() && detail::check_gradient_type<X, Dy>()) {
       return backward_with(device, detail::evaluated(device, x), detail::evaluated(device, dy),
-                           std::forward<Last>(last)...);
+                           std::forward<Rest>(rest)...);
     } else {
       return NoResult();
     }
   }
 
-  template <class Device, class X, class Dy>
-  auto backward_with(const Device& device, const X& x, const Dy& dy) {
-    return backward_with(device, x, dy, layer_.saved);
-  }
-
-  template <class Device, class X, class Dy, class Last>
-  auto backward_with(const Device& device, const X& x, const Dy& dy, Last&& last) {
-    if constexpr (std::is_same_v<detail::plain<Last>, SavedStatistics>) {
-      auto dx = detail::result_like(x);
-      backward_with(device, x, dy, dx, last);
-      return dx;
+  // After x and dy may come dx, saved statistics, and tags.
+  template <class Device, class X, class Dy, class... Rest>
+  auto backward_with(const Device& device, const X& x, const Dy& dy, Rest&&... rest) {
+    if constexpr (detail::positional<Rest...>() == 0) {
+      return backward_to_result(device, x, dy, layer_.saved, rest...);
     } else {
-      backward_with(device, x, dy, std::forward<Last>(last), layer_.saved);
+      return backward_to(device, x, dy, std::forward<Rest>(rest)...);
     }
   }
 
-  template <class Device, class X, class Dy, class Dx>
-  void backward_with(const Device& device, const X& x, const Dy& dy, Dx&& dx, const SavedStatistics& saved) {
-    if constexpr (detail::check_output_type<X, Dx>()) {
-      layer_.backward(device, layout<X>, detail::view_tensor<const T>(x, layer_.axis),
-                      detail::view_tensor<const T>(dy, layer_.axis), detail::view_output<T>("dx", dx, layer_.axis),
-                      saved);
+  template <class Device, class X, class Dy, class Last, class... Rest>
+  auto backward_to(const Device& device, const X& x, const Dy& dy, Last&& last, Rest&&... rest) {
+    if constexpr (std::is_same_v<detail::plain<Last>, SavedStatistics>) {
+      return backward_to_result(device, x, dy, last, rest...);
+    } else if constexpr (!detail::check_output_type<X, Last>()) {
+      // The check has said what is wrong.
+    } else if constexpr (detail::positional<Rest...>() == 0) {
+      backward_into(device, x, dy, last, layer_.saved, rest...);
+    } else {
+      backward_into(device, x, dy, last, rest...);
+    }
+  }
+
+  // dx, and the residual's gradient where there is an output and no place is given for it.
+  template <class Device, class X, class Dy, class... Tags>
+  auto backward_to_result(const Device& device, const X& x, const Dy& dy, const SavedStatistics& saved,
+                          const Tags&... tags) {
+    auto dx = detail::result_like(x);
+    if constexpr (detail::has_tag<detail::OutputTag, Tags...> && !detail::has_tag<detail::ResidualGradTag, Tags...>) {
+      auto dresidual = detail::result_like(x);
+      backward_into(device, x, dy, dx, saved, tags..., residual_grad(dresidual));
+      return std::make_pair(std::move(dx), std::move(dresidual));
+    } else {
+      backward_into(device, x, dy, dx, saved, tags...);
+      return dx;
+    }
+  }
+
+  template <class Device, class X, class Dy, class Dx, class... Tags>
+  void backward_into(const Device& device, const X& x, const Dy& dy, Dx& dx, const SavedStatistics& saved,
+                     const Tags&... tags) {
+    detail::BackwardExtras<T, Dims> extras;
+    if constexpr (detail::has_tag<detail::ResidualGradTag, Tags...>) {
+      const auto& tag = detail::tag_of<detail::ResidualGradTag>(tags...);
+      if constexpr (detail::check_output_type<X, typename detail::plain<decltype(tag)>::Type>()) {
+        extras.has_residual_grad = true;
+        extras.residual_grad = written("the residual's gradient", tag.value);
+      }
+    }
+    const auto run = [&] { layer_.backward(device, layout<X>, read(x), read(dy), written("dx", dx), saved, extras); };
+    if constexpr (detail::has_tag<detail::OutputTag, Tags...>) {
+      const auto& given = detail::tag_of<detail::OutputTag>(tags...).value;
+      using Y = detail::plain<decltype(given)>;
+      if constexpr (check_input<Y>() && detail::check_companion_type<X, Y>()) {
+        const auto& y = detail::evaluated(device, given);
+        extras.has_output = true;
+        extras.output = read(y);
+        run();
+      }
+    } else {
+      run();
+    }
+  }
+
+  template <class Device, class Y, class Dy, class... Dx>
+  auto backward_from_output_on(const Device& device, const Y& y, const Dy& dy, Dx&&... dx) {
+    if constexpr (check_input<Y>() && check_input<Dy>() && detail::check_gradient_type<Y, Dy>()) {
+      const auto& output = detail::evaluated(device, y);
+      const auto& gradient = detail::evaluated(device, dy);
+      if constexpr (sizeof...(Dx) == 0) {
+        auto result = detail::result_like(output);
+        layer_.backward_from_output(device, layout<Y>, read(output), read(gradient), written("dx", result),
+                                    layer_.saved);
+        return result;
+      } else if constexpr ((detail::check_output_type<Y, Dx>() && ...)) {
+        layer_.backward_from_output(device, layout<Y>, read(output), read(gradient), written("dx", dx)...,
+                                    layer_.saved);
+      }
+    } else {
+      return NoResult();
     }
   }
 

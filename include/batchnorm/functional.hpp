@@ -153,9 +153,13 @@ GradientSums<AccumulatorOf<X>> accumulate_gradients(const Device& device, const 
   for (Eigen::Index c = 0; c < mean.size(); ++c) result.dy(c) = result.dy_centered(c) = A(0);
   if (view.size() == 0) return result;
   detail::Workspace<A> workspace;
-  detail::accumulate_gradients(
-      device, view, detail::elements_of(x_view, view, axis), detail::elements_of(dy_view, view, axis), mean.data(),
-      false, workspace,
+  const detail::Elements<const T> elements[] = {detail::elements_of(x_view, view, axis),
+                                                detail::elements_of(dy_view, view, axis)};
+  detail::accumulate_gradients<T>(
+      device, view, detail::work_of_sums<T>(device, view, elements, false), workspace,
+      [&](const detail::Tile& tile, const detail::Prefetches& prefetches, const detail::GradientSumArrays<A>& sums) {
+        detail::accumulate_gradients(view, tile, prefetches, elements[0], elements[1], mean.data(), false, sums);
+      },
       [&](detail::Index first, detail::Index channels, const detail::GradientSumArrays<A>& sums,
           const detail::GradientArrays<A>&) {
         using One = typename detail::AlgebraPack<A>::One;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <optional>
 
+#include "batchnorm/activation.hpp"
 #include "batchnorm/detail/interface/error.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -26,6 +27,8 @@ enum class SingleValue {
   use_running,  ///< normalize with the running statistics, which stay as they are and are constants in backward
   allow,        ///< variance 0, and the running statistics are updated with it, as Keras
 };
+
+class FusedBatchNormOptions;
 
 /// The settings of a BatchNorm. Setters check their argument, throw std::invalid_argument, and return the options, so
 /// that calls chain; each but decay() has a getter of the same name.
@@ -146,8 +149,20 @@ class BatchNormOptions {
   /// What training on one value per channel does.
   SingleValue single_value() const { return single_value_; }
 
+  /// The same settings, and an activation that is computed in the same pass: y = activation(bn(x)), and with a residual
+  /// y = activation(bn(x) + r). The result is of a type of its own, which a layer is to be made of: it brings the
+  /// kernels for it, which nothing else compiles.
+  ///
+  ///     batchnorm::BatchNorm<float, 4> bn(batchnorm::BatchNormOptions(64).activation(batchnorm::Activation::relu));
+  [[nodiscard]] FusedBatchNormOptions activation(Activation value) const;
+  /// What follows the normalization. Default Activation::none.
+  Activation activation() const { return activation_; }
+
   /// The number of channels.
   Index num_features() const { return num_features_; }
+
+ protected:
+  Activation activation_{};  ///< set by activation(value) alone
 
  private:
   Index num_features_;
@@ -160,6 +175,80 @@ class BatchNormOptions {
   int channel_axis_ = 1;
   SingleValue single_value_ = SingleValue::error;
 };
+
+/// Options with an activation, made by BatchNormOptions::activation(value): the same setters, which keep the type.
+class FusedBatchNormOptions : public BatchNormOptions {
+ public:
+  using BatchNormOptions::activation;
+  using BatchNormOptions::affine;
+  using BatchNormOptions::channel_axis;
+  using BatchNormOptions::epsilon;
+  using BatchNormOptions::momentum;
+  using BatchNormOptions::running_variance;
+  using BatchNormOptions::scale;
+  using BatchNormOptions::shift;
+  using BatchNormOptions::single_value;
+  using BatchNormOptions::track_running_stats;
+
+  /// As BatchNormOptions::epsilon.
+  FusedBatchNormOptions& epsilon(double value) {
+    BatchNormOptions::epsilon(value);
+    return *this;
+  }
+  /// As BatchNormOptions::momentum.
+  FusedBatchNormOptions& momentum(std::optional<double> value) {
+    BatchNormOptions::momentum(value);
+    return *this;
+  }
+  /// As BatchNormOptions::decay.
+  FusedBatchNormOptions& decay(double value) {
+    BatchNormOptions::decay(value);
+    return *this;
+  }
+  /// As BatchNormOptions::scale.
+  FusedBatchNormOptions& scale(bool value) {
+    BatchNormOptions::scale(value);
+    return *this;
+  }
+  /// As BatchNormOptions::shift.
+  FusedBatchNormOptions& shift(bool value) {
+    BatchNormOptions::shift(value);
+    return *this;
+  }
+  /// As BatchNormOptions::affine.
+  FusedBatchNormOptions& affine(bool value) {
+    BatchNormOptions::affine(value);
+    return *this;
+  }
+  /// As BatchNormOptions::track_running_stats.
+  FusedBatchNormOptions& track_running_stats(bool value) {
+    BatchNormOptions::track_running_stats(value);
+    return *this;
+  }
+  /// As BatchNormOptions::running_variance.
+  FusedBatchNormOptions& running_variance(Variance value) {
+    BatchNormOptions::running_variance(value);
+    return *this;
+  }
+  /// As BatchNormOptions::channel_axis.
+  FusedBatchNormOptions& channel_axis(int value) {
+    BatchNormOptions::channel_axis(value);
+    return *this;
+  }
+  /// As BatchNormOptions::single_value.
+  FusedBatchNormOptions& single_value(SingleValue value) {
+    BatchNormOptions::single_value(value);
+    return *this;
+  }
+
+ private:
+  friend class BatchNormOptions;
+  FusedBatchNormOptions(const BatchNormOptions& options, Activation value) : BatchNormOptions(options) {
+    activation_ = value;
+  }
+};
+
+inline FusedBatchNormOptions BatchNormOptions::activation(Activation value) const { return {*this, value}; }
 
 BATCHNORM_NAMESPACE_END
 

@@ -70,9 +70,14 @@ class SavedStatistics {
   template <class T, int D>
   friend struct detail::Layer;
 
-  void resize(Eigen::Index channels) {
+  // `fused` says whether the weight and the bias of the forward are kept too.
+  void resize(Eigen::Index channels, bool fused) {
     for (Vector* vector : {&mean_, &mean_residual_, &inv_std_}) {
       vector->resize(channels);
+      vector->setZero();
+    }
+    for (Vector* vector : {&weight_, &bias_}) {
+      vector->resize(fused ? channels : 0);
       vector->setZero();
     }
   }
@@ -85,6 +90,11 @@ class SavedStatistics {
     std::swap(shape_, other.shape_);
     std::swap(kind_, other.kind_);
     std::swap(has_forward_, other.has_forward_);
+    std::swap(has_residual_, other.has_residual_);
+    if (weight_.size() != 0 || other.weight_.size() != 0) {
+      std::swap(weight_, other.weight_);
+      std::swap(bias_, other.bias_);
+    }
     if (has_sums_ || other.has_sums_) {
       std::swap(has_sums_, other.has_sums_);
       std::swap(layout_, other.layout_);
@@ -101,9 +111,13 @@ class SavedStatistics {
   }
 
   Vector mean_{}, mean_residual_{}, inv_std_{};
+  // Of a layer that was made with an activation: what the forward scaled and shifted by, whatever the layer's weight
+  // and bias have become since.
+  Vector weight_{}, bias_{};
   std::array<detail::Index, static_cast<std::size_t>(Dims)> shape_{};
   detail::StatisticsKind kind_ = detail::StatisticsKind::batch;
   detail::MovableFlag has_forward_ = false;
+  bool has_residual_ = false;
   // For BatchNorm::check_backward: the sums over the forward's x, of each kind one per channel, and the layout of x,
   // which decides the order of summation. Unspecified where has_sums_ is false.
   bool has_sums_ = false;

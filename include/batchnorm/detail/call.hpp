@@ -5,12 +5,76 @@
 
 #include "batchnorm/detail/interface/checks.hpp"
 #include "batchnorm/detail/schedule/device.hpp"
+#include "batchnorm/tags.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 /// The calls of a layer, told apart by what they are handed.
 enum class Call { forward, backward };
+
+/// Extras of a call, by their names.
+template <class X>
+inline constexpr bool is_residual = false;
+template <class R>
+inline constexpr bool is_residual<Residual<R>> = true;
+template <class X>
+inline constexpr bool is_output = false;
+template <class Y>
+inline constexpr bool is_output<Output<Y>> = true;
+template <class X>
+inline constexpr bool is_residual_grad = false;
+template <class R>
+inline constexpr bool is_residual_grad<ResidualGrad<R>> = true;
+template <class X>
+inline constexpr bool is_tag = is_residual<plain<X>> || is_output<plain<X>> || is_residual_grad<plain<X>>;
+
+/// Tells a function which tag to look for.
+struct ResidualTag {
+  template <class X>
+  static constexpr bool is = is_residual<plain<X>>;
+};
+struct OutputTag {
+  template <class X>
+  static constexpr bool is = is_output<plain<X>>;
+};
+struct ResidualGradTag {
+  template <class X>
+  static constexpr bool is = is_residual_grad<plain<X>>;
+};
+
+template <class Tag, class... Tags>
+inline constexpr bool has_tag = (Tag::template is<Tags> || ...);
+
+/// The first of some tags that is the one in question.
+template <class Tag, class First, class... Rest>
+const auto& tag_of(const First& first, const Rest&... rest) {
+  if constexpr (Tag::template is<First>) {
+    return first;
+  } else {
+    return tag_of<Tag>(rest...);
+  }
+}
+
+/// How many arguments there are before the tags.
+template <class... Arguments>
+constexpr std::size_t positional() {
+  return (std::size_t(is_tag<Arguments> ? 0 : 1) + ... + 0);
+}
+
+// Whether the tags are the call's own, each once, and after all else.
+template <Call call, class... Arguments>
+constexpr bool check_tags() {
+  constexpr std::size_t residuals = (std::size_t(is_residual<plain<Arguments>>) + ... + 0);
+  constexpr std::size_t outputs = (std::size_t(is_output<plain<Arguments>>) + ... + 0);
+  constexpr std::size_t gradients = (std::size_t(is_residual_grad<plain<Arguments>>) + ... + 0);
+  constexpr bool known = call == Call::forward ? outputs + gradients == 0 : residuals == 0;
+  constexpr bool once = residuals <= 1 && outputs <= 1 && gradients <= 1;
+  constexpr bool tags[] = {is_tag<Arguments>..., true};
+  bool last = true;
+  for (std::size_t i = 0; i < sizeof...(Arguments); ++i) last = last && (!tags[i] || tags[i + 1]);
+  return known && once && last;
+}
 
 /// Whether X is what someone may take for a tensor and is none.
 template <int Dims, class X>
@@ -27,7 +91,12 @@ constexpr bool check_kind() {
 // What follows the device, or all arguments where there is none.
 template <Call call, int Dims, class... Arguments>
 constexpr bool check_arguments() {
-  constexpr std::size_t count = sizeof...(Arguments), most = call == Call::backward ? 4 : 2;
+  constexpr std::size_t count = positional<Arguments...>(), most = call == Call::backward ? 4 : 2;
+  constexpr bool tags_fit = check_tags<call, Arguments...>();
+  static_assert(tags_fit || call == Call::backward,
+                "batchnorm: forward and infer take residual(r), once and as the last argument");
+  static_assert(tags_fit || call == Call::forward,
+                "batchnorm: backward takes output(y) and residual_grad(dr), once each and as the last arguments");
   static_assert(
       call == Call::forward || count != 1,
       "batchnorm: backward takes the x of the forward too, of which the layer keeps no copy: backward(x, dy), or "
@@ -44,7 +113,7 @@ constexpr bool check_arguments() {
       call == Call::forward || count <= most,
       "batchnorm: too many arguments: the calls are backward(x, dy) and backward(x, dy, dx), with a device as "
       "first argument where there is one, and saved statistics as last");
-  if constexpr (count >= (call == Call::backward ? 2 : 1) && count <= most) {
+  if constexpr (tags_fit && count >= (call == Call::backward ? 2 : 1) && count <= most) {
     return (check_kind<Dims, Arguments>() && ...);
   } else {
     return false;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "batchnorm/detail/fusion.hpp"
 #include "batchnorm/detail/movable_flag.hpp"
 #include "batchnorm/detail/primitives.hpp"
 #include "batchnorm/options.hpp"
@@ -68,6 +69,9 @@ struct Layer {
   using Input = TensorView<const T, Dims>;
   using Output = TensorView<T, Dims>;
   using Saved = SavedStatistics<A, Dims>;
+  using Kernels = FusedKernels<T>;
+  using Extras = ForwardExtras<T, Dims>;
+  using GradientExtras = BackwardExtras<T, Dims>;
 
   struct Scratch {
     Saved saved{};
@@ -77,6 +81,7 @@ struct Layer {
   };
 
   BatchNormOptions options;
+  const Kernels* fused;  // null without an activation
   int axis;
   bool training = true;
   bool check_backward = false;
@@ -85,9 +90,14 @@ struct Layer {
   Vector weight{}, bias{}, weight_grad{}, bias_grad{}, running_mean{}, running_var{};
   Saved saved{};
   Scratch scratch{};
-  Workspace<A> workspace{};
+  Workspace<A> workspace{}, forward_workspace{};  // the latter for coefficients of the forward in a fused backward
 
-  explicit Layer(const BatchNormOptions& given) : options(given), axis(normalized_axis(given.channel_axis(), Dims)) {
+  Layer(const BatchNormOptions& given, const Kernels* kernels)
+      : options(given), fused(kernels), axis(normalized_axis(given.channel_axis(), Dims)) {
+    require(
+        fused != nullptr || given.activation() == Activation::none,
+        "expected options with an activation as activation(...) returned them, got a copy as BatchNormOptions: keep "
+        "them as FusedBatchNormOptions, or auto");
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
             "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
     const Eigen::Index scaled = given.scale() ? channels() : 0, shifted = given.shift() ? channels() : 0;
@@ -98,8 +108,8 @@ struct Layer {
       vector->resize(tracked);
     }
     for (auto* vector : {&scratch.M2, &scratch.dweight, &scratch.dbias}) vector->resize(channels());
-    saved.resize(channels());
-    scratch.saved.resize(channels());
+    saved.resize(channels(), fused != nullptr);
+    scratch.saved.resize(channels(), fused != nullptr);
   }
 
   Layer(const Layer&) = default;
@@ -115,18 +125,15 @@ struct Layer {
   // --- Passes. `layout` is that of all tensors of a call.
 
   template <class Device>
-  void forward(const Device& device, int layout, const Input& x, const Output& y) {
-    const View view = check_input(x.shape, layout);
-    check_shape("y", y.shape, "x", x.shape);
-    const auto x_elements = elements_of(x, view, axis);
-    const Operands<T, 1> x_to_y{{x_elements}, {elements_of(y, view, axis)}};
-    check_overlap<T>("x", x_elements, "y", x_to_y.out[0], view);
+  void forward(const Device& device, int layout, const Input& x, const Output& y, const Extras& extras) {
+    const Writer write = checked_writer(layout, x, y, extras);
+    const View& view = write.view;
     const StatisticsKind kind = statistics_for(training, options, view.values_per_channel(), x.shape);
-    if (check_backward) keep_sums(device, layout, view, x_elements);
+    if (check_backward) keep_sums(device, layout, view, write.x());
     if (view.size() == 0) {
       // Nothing to compute.
     } else if (kind == StatisticsKind::batch) {
-      normalize_by_batch(device, view, x_to_y, workspace, [&](Index c, Index count, const MomentSums<A>& sums) {
+      normalize_by_batch(device, write, workspace, [&](Index c, Index count, const MomentSums<A>& sums) {
         const auto statistics = from_channel(scratch.saved.arrays(), c);
         set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
                              scratch.M2.data() + c);
@@ -137,29 +144,29 @@ struct Layer {
       set_running_statistics(channels(), running_mean.data(), running_var.data(), options.epsilon(), statistics);
       const auto coefficients = coefficients_in_workspace();
       set_normalize_coefficients(channels(), statistics, affine(0), coefficients);
-      normalize(device, view, x_to_y,
-                [&](const Tile& tile, const auto& f) { f(from_channel(coefficients, tile.channel_begin)); });
+      write_elements(device, view, write.work(device), [&](const Tile& tile, const Prefetches& prefetches) {
+        write(tile, prefetches, from_channel(coefficients, tile.channel_begin));
+      });
     }
     scratch.saved.shape_ = x.shape;
     scratch.saved.kind_ = kind;
     scratch.saved.has_forward_ = true;
+    scratch.saved.has_residual_ = extras.has_residual;
     scratch.saved.has_sums_ = check_backward && view.size() != 0;
+    if (fused != nullptr) keep_parameters();
     if (training && enters_running_stats(options, view.values_per_channel()))
       update_running_stats(view.values_per_channel());
     saved.swap(scratch.saved);
   }
 
   template <class Device>
-  void infer(const Device& device, int layout, const Input& x, const Output& y) const {
-    const View view = check_input(x.shape, layout);
-    check_shape("y", y.shape, "x", x.shape);
-    const auto x_elements = elements_of(x, view, axis);
-    const Operands<T, 1> x_to_y{{x_elements}, {elements_of(y, view, axis)}};
-    check_overlap<T>("x", x_elements, "y", x_to_y.out[0], view);
+  void infer(const Device& device, int layout, const Input& x, const Output& y, const Extras& extras) const {
+    const Writer write = checked_writer(layout, x, y, extras);
+    const View& view = write.view;
     const StatisticsKind kind = statistics_for(false, options, view.values_per_channel(), x.shape);
     if (view.size() == 0) return;
     if (kind == StatisticsKind::batch) {
-      normalize_by_batch(device, view, x_to_y, NoWorkspace(), [&](Index, Index count, const MomentSums<A>& sums) {
+      normalize_by_batch(device, write, NoWorkspace(), [&](Index, Index count, const MomentSums<A>& sums) {
         // In place of the sums, which are read before.
         ChannelStatistics<A> statistics;
         std::copy_n(sums.arrays, ChannelStatistics<A>::count, statistics.arrays);
@@ -168,49 +175,141 @@ struct Layer {
         return statistics;
       });
     } else {
-      normalize(device, view, x_to_y, [&](const Tile& tile, const auto& f) {
+      write_elements(device, view, write.work(device), [&](const Tile& tile, const Prefetches& prefetches) {
         constexpr Index most = max_columns<A>;
         A memory[static_cast<std::size_t>(3 * most)];
         const NormalizeArrays<A> coefficients{{{memory, nullptr, memory + most, memory + 2 * most}}};
         const Index c = tile.channel_begin, count = tile.channels();
         set_running_coefficients(count, running_mean.data() + c, running_var.data() + c, options.epsilon(), affine(c),
                                  coefficients);
-        f(coefficients);
+        write(tile, prefetches, coefficients);
       });
     }
   }
 
+  /// Primitive 2 as a call asks for it: writes a tile of y, plain or with what is fused to it.
+  struct Writer {
+    View view;
+    Operands<T, 1> x_to_y;
+    const Kernels* kernels;
+    Operands<T, 2> fused_tensors;
+    FusedSettings<A> settings;
+
+    const Elements<const T>& x() const { return x_to_y.in[0]; }
+    template <class Device>
+    Work work(const Device& device) const {
+      Work result = work_on<T>(device, view, settings.has_residual ? 2 : 1);
+      if (kernels != nullptr) result.most_columns = half_max_columns<A>;
+      return result;
+    }
+    void operator()(const Tile& tile, const Prefetches& prefetches, const NormalizeArrays<A>& coefficients) const {
+      if (kernels == nullptr) {
+        normalize(view, tile, prefetches, coefficients, x_to_y);
+      } else {
+        kernels->normalize(view, tile, prefetches, coefficients, fused_tensors, settings);
+      }
+    }
+  };
+
+  Writer checked_writer(int layout, const Input& x, const Output& y, const Extras& extras) const {
+    const View view = check_input(x.shape, layout);
+    check_shape("y", y.shape, "x", x.shape);
+    const Elements<const T> from = elements_of(x, view, axis);
+    const Elements<T> to = elements_of(y, view, axis);
+    check_overlap<T>("x", from, "y", to, view);
+    Writer result{view, {{from}, {to}}, extras.kernels, {{from, from}, {to}}, settings()};
+    if (extras.has_residual) {
+      check_shape("the residual", extras.residual.shape, "x", x.shape);
+      result.fused_tensors.in[1] = elements_of(extras.residual, view, axis);
+      result.settings.has_residual = true;
+      check_overlap<T>("the residual", result.fused_tensors.in[1], "y", to, view);
+    }
+    return result;
+  }
+
+  FusedSettings<A> settings() const {
+    FusedSettings<A> result;
+    result.slope = number<A>(options.activation().slope());
+    return result;
+  }
+
   // statistics_of(c, count, sums) gives those of `count` channels from c on.
   template <class Device, class Memory, class StatisticsOf>
-  void normalize_by_batch(const Device& device, const View& view, const Operands<T, 1>& x_to_y, Memory&& memory,
+  void normalize_by_batch(const Device& device, const Writer& write, Memory&& memory,
                           const StatisticsOf& statistics_of) const {
     accumulate_moments<summand_t<T>>(
-        device, view, x_to_y.in[0], memory,
+        device, write.view, write.x(), memory,
         [&](Index c, Index count, const MomentSums<A>& sums, const NormalizeArrays<A>& coefficients) {
           set_normalize_coefficients(count, statistics_of(c, count, sums), affine(c), coefficients);
         },
-        [&](const Tile& tile, const Prefetches& prefetches, const NormalizeArrays<A>& coefficients) {
-          normalize(view, tile, prefetches, coefficients, x_to_y);
-        });
+        write, write.kernels != nullptr);
   }
 
   template <class Device>
   void backward(const Device& device, int layout, const Input& x, const Input& dy, const Output& dx,
-                const Saved& forward) {
-    if (!forward.has_forward()) fail<std::logic_error>("expected a forward before backward, got none");
-    const View view = check_input(x.shape, layout);
-    check_shape("x", x.shape, "x in its forward", forward.shape());
-    check_vector("mean in the saved statistics", forward.mean(), true);
-    check_shape("dy", dy.shape, "x", x.shape);
-    check_shape("dx", dx.shape, "x", x.shape);
+                const Saved& forward, const GradientExtras& extras) {
+    const View view = checked_backward(layout, "x", x, dy, dx, forward);
+    const bool activated = options.activation() != Activation::none;
+    if (activated && forward.has_residual_ && !extras.has_output) {
+      fail<std::logic_error>(
+          "expected output(y) after x and dy: the forward had an activation and a residual, and x alone "
+          "does not tell where their sum was above 0");
+    }
+    if (extras.has_output) check_shape("the output", extras.output.shape, "x", x.shape);
+    if (extras.has_residual_grad) check_shape("the residual's gradient", extras.residual_grad.shape, "x", x.shape);
+    if (activated) check_kept(forward);
     if (view.size() == 0) return;
-    const Operands<T, 2> tensors{{elements_of(x, view, axis), elements_of(dy, view, axis)},
-                                 elements_of(dx, view, axis)};
-    const Operands<T, 1> dy_to_dx{{tensors.in[1]}, {tensors.out[0]}};
-    check_overlap<T>("x", tensors.in[0], "dx", tensors.out[0], view);
-    check_overlap<T>("dy", tensors.in[1], "dx", tensors.out[0], view);
-    if (check_backward) check_sums(device, layout, view, tensors.in[0], forward);
+    const Elements<const T> x_elements = elements_of(x, view, axis), dy_elements = elements_of(dy, view, axis);
+    const Operands<T, 2> tensors{{x_elements, dy_elements}, {elements_of(dx, view, axis)}};
+    check_overlap<T>("x", x_elements, "dx", tensors.out[0], view);
+    check_overlap<T>("dy", dy_elements, "dx", tensors.out[0], view);
+    Elements<T> residual_grad{nullptr, 0, 0};
+    if (extras.has_residual_grad) residual_grad = checked_residual_grad(view, tensors, extras);
+    if (check_backward) check_sums(device, layout, view, x_elements, forward);
+    if (activated) {
+      FusedSettings<A> fused_settings = settings();
+      fused_settings.has_output = extras.has_output;
+      const Elements<const T> y = extras.has_output ? elements_of(extras.output, view, axis) : x_elements;
+      if (extras.has_output) check_apart<T>("the output", y, "dx", tensors.out[0], view);
+      return fused_backward(device, view, {{x_elements, dy_elements, y}, {tensors.out[0], residual_grad}}, forward,
+                            fused_settings);
+    }
+    if (residual_grad.data != nullptr && residual_grad.data != dy.data) copy_elements(dy_elements, view, residual_grad);
+    plain_backward(device, view, tensors, forward);
+  }
 
+  // y is the output of a forward in place, from which x is recovered.
+  template <class Device>
+  void backward_from_output(const Device& device, int layout, const Input& y, const Input& dy, const Output& dx,
+                            const Saved& forward) {
+    const View view = checked_backward(layout, "y", y, dy, dx, forward);
+    check_kept(forward);
+    if (forward.has_residual_) {
+      fail<std::logic_error>(
+          "expected a forward without a residual before backward_from_output: of a sum y does not tell "
+          "x; use backward(x, dy, output(y))");
+    }
+    if (options.activation() == Activation::relu) {
+      fail<std::logic_error>(
+          "expected an activation that can be inverted for backward_from_output, none or leaky_relu with "
+          "a slope above 0, got relu, which makes 0 of all below it; use backward(x, dy)");
+    }
+    for (Eigen::Index c = 0; c < channels(); ++c) check_invertible(c, forward.weight_(c), forward.bias_(c));
+    if (view.size() == 0) return;
+    const Elements<const T> y_elements = elements_of(y, view, axis), dy_elements = elements_of(dy, view, axis);
+    const Elements<T> dx_elements = elements_of(dx, view, axis);
+    check_overlap<T>("y", y_elements, "dx", dx_elements, view);
+    check_overlap<T>("dy", dy_elements, "dx", dx_elements, view);
+    FusedSettings<A> fused_settings = settings();
+    fused_settings.has_output = fused_settings.from_output = true;
+    fused_settings.inverse_slope = A(1) / fused_settings.slope;
+    fused_backward(device, view, {{y_elements, dy_elements, y_elements}, {dx_elements, {nullptr, 0, 0}}}, forward,
+                   fused_settings);
+  }
+
+  template <class Device>
+  void plain_backward(const Device& device, const View& view, const Operands<T, 2>& tensors, const Saved& forward) {
+    const Operands<T, 1> dy_to_dx{{tensors.in[1]}, {tensors.out[0]}};
     const ChannelStatistics<A> statistics = forward.arrays();
     // The gradient through constant statistics is a normalization of dy.
     if (forward.constant() && !options.scale() && !options.shift()) {  // no sums to take
@@ -219,10 +318,13 @@ struct Layer {
       return normalize(device, view, dy_to_dx,
                        [&](const Tile& tile, const auto& f) { f(from_channel(coefficients, tile.channel_begin)); });
     }
-    // Of 16-bit numbers the means are known for more digits than any sum would tell.
-    const bool own_means = !forward.constant() && !is_16_bit<T>;
-    accumulate_gradients(
-        device, view, tensors.in[0], tensors.in[1], statistics.mean(), own_means, workspace,
+    const bool own_means = sums_about_own_means(forward);
+    accumulate_gradients<T>(
+        device, view, work_of_sums<T>(device, view, tensors.in, false), workspace,
+        [&](const Tile& tile, const Prefetches& prefetches, const GradientSumArrays<A>& sums) {
+          accumulate_gradients(view, tile, prefetches, tensors.in[0], tensors.in[1], statistics.mean(), own_means,
+                               sums);
+        },
         [&](Index c, Index count, const GradientSumArrays<A>& sums, const GradientArrays<A>& coefficients) {
           set_gradient_coefficients(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
                                     affine(c).weight, coefficients, scratch.dweight.data() + c,
@@ -239,6 +341,53 @@ struct Layer {
             apply_gradients(view, tile, prefetches, coefficients, tensors);
           }
         });
+    add_parameter_gradients();
+  }
+
+  // The same by the extended kernels, which only a layer that was made with an activation has: x (or y, from which it
+  // is recovered), dy and y are read.
+  template <class Device>
+  void fused_backward(const Device& device, const View& view, const Operands<T, 3, 2>& tensors, const Saved& forward,
+                      FusedSettings<A> fused_settings) {
+    const ChannelStatistics<A> statistics = forward.arrays();
+    const Affine<A> parameters{forward.weight_.data(), forward.bias_.data()};
+    fused_settings.constant = forward.constant();
+    forward_workspace.resize(static_cast<std::size_t>(NormalizeArrays<A>::count * channels()));
+    const auto recomputed = quantities_in<NormalizeArrays<A>>(forward_workspace.data(), channels());
+    if (!fused_settings.has_output) set_normalize_coefficients(channels(), statistics, parameters, recomputed);
+    const bool own_means = sums_about_own_means(forward), from_output = fused_settings.from_output;
+    const A* const means = from_output ? parameters.bias : statistics.mean();
+    Work work = work_of_sums<T>(device, view, tensors.in, true);
+    if (!fused_settings.has_output || from_output) work.tensors = 2;
+    accumulate_gradients<T>(
+        device, view, work, workspace,
+        [&](const Tile& tile, const Prefetches& prefetches, const GradientSumArrays<A>& sums) {
+          fused->accumulate_gradients(view, tile, prefetches, tensors.in, means, own_means, recomputed, fused_settings,
+                                      sums);
+        },
+        [&](Index c, Index count, const GradientSumArrays<A>& sums, const GradientArrays<A>& coefficients) {
+          A *const dweight = scratch.dweight.data() + c, *const dbias = scratch.dbias.data() + c;
+          if (from_output) {
+            set_gradient_coefficients_from_output(
+                count, from_channel(statistics, c), Affine<A>{parameters.weight + c, parameters.bias + c}, sums,
+                view.values_per_channel(), own_means, affine(c).weight, coefficients, dweight, dbias);
+          } else {
+            set_gradient_coefficients(count, from_channel(statistics, c), sums, view.values_per_channel(), own_means,
+                                      affine(c).weight, coefficients, dweight, dbias);
+          }
+        },
+        [&](const Tile& tile, const Prefetches& prefetches, const GradientArrays<A>& coefficients) {
+          fused->apply_gradients(view, tile, prefetches, coefficients, from_channel(recomputed, tile.channel_begin),
+                                 tensors, fused_settings);
+        });
+    add_parameter_gradients();
+  }
+
+  // Of 16-bit numbers the means are known for more digits than any sum would tell.
+  static bool sums_about_own_means(const Saved& forward) { return !forward.constant() && !is_16_bit<T>; }
+
+  // What a backward left in scratch.
+  void add_parameter_gradients() {
     for (Eigen::Index c = 0; c < weight.size(); ++c) scratch.weight_grad(c) = sum(weight_grad(c), scratch.dweight(c));
     for (Eigen::Index c = 0; c < bias.size(); ++c) scratch.bias_grad(c) = sum(bias_grad(c), scratch.dbias(c));
     exchange(weight_grad, scratch.weight_grad);
@@ -258,6 +407,14 @@ struct Layer {
     NormalizeArrays<A> result;
     std::copy_n(coefficients.arrays, NormalizeArrays<A>::count, result.arrays);
     return result;
+  }
+
+  // What a forward scales and shifts by, for its backward.
+  void keep_parameters() {
+    for (Eigen::Index c = 0; c < channels(); ++c) {
+      scratch.saved.weight_(c) = options.scale() ? A(weight(c)) : A(1);
+      scratch.saved.bias_(c) = options.shift() ? A(bias(c)) : A(0);
+    }
   }
 
   Affine<Param> affine(Index c) const {
@@ -357,6 +514,49 @@ struct Layer {
   }
 
   // --- Checks.
+
+  View checked_backward(int layout, const char* name, const Input& x, const Input& dy, const Output& dx,
+                        const Saved& forward) const {
+    if (!forward.has_forward()) fail<std::logic_error>("expected a forward before backward, got none");
+    const View view = check_input(x.shape, layout);
+    check_shape(name, x.shape, "x in its forward", forward.shape());
+    check_vector("mean in the saved statistics", forward.mean(), true);
+    check_shape("dy", dy.shape, name, x.shape);
+    check_shape("dx", dx.shape, name, x.shape);
+    return view;
+  }
+
+  // Saved statistics of a layer that was made without an activation tell nothing of its weight and bias.
+  void check_kept(const Saved& forward) const {
+    if (fused == nullptr || forward.weight_.size() != channels() || forward.bias_.size() != channels()) {
+      fail<std::logic_error>(
+          "expected a layer, and saved statistics of one, that was made with options.activation(...), "
+          "be it Activation::none: others keep no weight and bias of their forward");
+    }
+  }
+
+  // x - mean is (y - bias) / weight, whose digits a bias takes that is large beside the weight.
+  static void check_invertible(Eigen::Index c, const A& weight, const A& bias) {
+    using std::abs;
+    constexpr int most = 4096;
+    const A size = abs(weight);
+    const bool finite = size - size == A(0);
+    require(finite && size > A(0) && abs(bias) <= A(most) * size,
+            "expected a finite weight other than 0, and a bias of no more than ", most,
+            " times it, in the forward of backward_from_output, got another in channel ", c);
+  }
+
+  Elements<T> checked_residual_grad(const View& view, const Operands<T, 2>& tensors,
+                                    const GradientExtras& extras) const {
+    const Elements<T> result = elements_of(extras.residual_grad, view, axis);
+    check_apart<T>("x", tensors.in[0], "the residual's gradient", result, view);
+    check_overlap<T>("dy", tensors.in[1], "the residual's gradient", result, view);
+    check_apart<T>("dx", tensors.out[0], "the residual's gradient", result, view);
+    if (extras.has_output) {
+      check_apart<T>("the output", elements_of(extras.output, view, axis), "the residual's gradient", result, view);
+    }
+    return result;
+  }
 
   View check_input(const Shape<Dims>& shape, int layout) const {
     check_whole();

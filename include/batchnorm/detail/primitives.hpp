@@ -29,13 +29,14 @@ Work work_on(const Device& device, const View& view, Index tensors) {
           max_columns<accumulator_t<T>>};
 }
 
-/// The same of one that takes sums, which copies what it cannot walk.
+/// The same of one that takes sums, which copies what it cannot walk. `fused` is for extended kernels, which need room
+/// for more coefficients.
 template <class T, class Device, std::size_t N>
-Work work_of_sums(const Device& device, const View& view, const Elements<const T> (&tensors)[N]) {
+Work work_of_sums(const Device& device, const View& view, const Elements<const T> (&tensors)[N], bool fused) {
   Work work = work_on<T>(device, view, static_cast<Index>(N));
-  for (const auto& elements : tensors) {
-    if (!is_walkable(view, elements)) work.most_columns = half_max_columns<accumulator_t<T>>;
-  }
+  bool narrow = fused;
+  for (const auto& elements : tensors) narrow = narrow || !is_walkable(view, elements);
+  if (narrow) work.most_columns = half_max_columns<accumulator_t<T>>;
   return work;
 }
 
@@ -125,10 +126,10 @@ bool should_stream(const View& view, const Operands<T, N, M>& tensors) {
 
 /// Primitive 1 over a tensor, with S as the type of short sums: algebra(c, channels, sums, coefficients) sets the
 /// coefficients of the channels from c on, for write(tile, prefetches, coefficients), a pass that follows. `workspace`
-/// is a Workspace, or NoWorkspace.
+/// is a Workspace, or NoWorkspace; `fused` says whether an extended kernel writes.
 template <class S, class T, class Device, class Memory, class Algebra, class Write>
 void accumulate_moments(const Device& device, const View& view, const Elements<const T>& x, Memory& workspace,
-                        const Algebra& algebra, const Write& write) {
+                        const Algebra& algebra, const Write& write, bool fused = false) {
   using A = accumulator_t<T>;
   using Sums = MomentSums<A>;
   const Isa isa = best_isa();
@@ -138,7 +139,7 @@ void accumulate_moments(const Device& device, const View& view, const Elements<c
   const auto merge = [](const Sums& total, Index n, const Sums& more, Index k, Index channels) {
     merge_sums(total, n, more, k, channels);
   };
-  run_two_passes(device, view, work_of_sums<T>(device, view, {x}), !std::is_same_v<Write, NoPass>,
+  run_two_passes(device, view, work_of_sums<T>(device, view, {x}, fused), !std::is_same_v<Write, NoPass>,
                  two_passes<Sums, NormalizeArrays<A>>(accumulate, merge, algebra, write), workspace);
 }
 
@@ -152,36 +153,45 @@ void normalize(const View& view, const Tile& tile, const Prefetches& prefetches,
   });
 }
 
+/// A pass that writes, straight through memory: write(tile, prefetches). `work` says how much is read.
+template <class Device, class Write>
+void write_elements(const Device& device, const View& view, const Work& work, const Write& write) {
+  const Tiling tiling = Tiling::for_elements(view, work);
+  const Prefetch prefetch = prefetch_elements(view, traffic_of(work), tiling.blocks.count);
+  one_pass(device, work.threads, tiling, [&](const Tile& tile) { write(tile, Prefetches{prefetch, prefetch}); });
+}
+
 /// Primitive 2 over a tensor; coefficients_of(tile, f) calls f with those of the tile's channels.
 template <class T, class Device, class CoefficientsOf>
 void normalize(const Device& device, const View& view, const Operands<T, 1>& x_to_y,
                const CoefficientsOf& coefficients_of) {
-  const Work work = work_on<T>(device, view, 1);
-  const Tiling tiling = Tiling::for_elements(view, work);
-  const Prefetch prefetch = prefetch_elements(view, traffic_of(work), tiling.blocks.count);
-  one_pass(device, work.threads, tiling, [&](const Tile& tile) {
+  write_elements(device, view, work_on<T>(device, view, 1), [&](const Tile& tile, const Prefetches& prefetches) {
     coefficients_of(tile, [&](const NormalizeArrays<accumulator_t<T>>& coefficients) {
-      normalize(view, tile, {prefetch, prefetch}, coefficients, x_to_y);
+      normalize(view, tile, prefetches, coefficients, x_to_y);
     });
   });
 }
 
-/// Primitive 3 over a tensor, as accumulate_moments, about means that are or are not x's own.
-template <class T, class Device, class Algebra, class Write>
-void accumulate_gradients(const Device& device, const View& view, const Elements<const T>& x,
-                          const Elements<const T>& dy, const accumulator_t<T>* means, bool own_means,
-                          Workspace<accumulator_t<T>>& workspace, const Algebra& algebra, const Write& write) {
+/// Primitive 3 over a tensor, as accumulate_moments: accumulate(tile, prefetches, sums) is a kernel for it.
+template <class T, class Device, class Accumulate, class Algebra, class Write>
+void accumulate_gradients(const Device& device, const View& view, const Work& work,
+                          Workspace<accumulator_t<T>>& workspace, const Accumulate& accumulate, const Algebra& algebra,
+                          const Write& write) {
   using A = accumulator_t<T>;
   using Sums = GradientSumArrays<A>;
-  const Isa isa = best_isa();
-  const auto accumulate = [&](const Tile& tile, const Prefetches& prefetches, const Sums& sums) {
-    run_kernel<AccumulateGradients, T>(isa, view, tile, x, dy, means, own_means, prefetches, sums);
-  };
   const auto merge = [](const Sums& total, Index, const Sums& more, Index, Index channels) {
     merge_sums(total, more, channels);
   };
-  run_two_passes(device, view, work_of_sums<T>(device, view, {x, dy}), !std::is_same_v<Write, NoPass>,
+  run_two_passes(device, view, work, !std::is_same_v<Write, NoPass>,
                  two_passes<Sums, GradientArrays<A>>(accumulate, merge, algebra, write), workspace);
+}
+
+/// Its kernel over one tile, about means that are or are not x's own.
+template <class T>
+void accumulate_gradients(const View& view, const Tile& tile, const Prefetches& prefetches, const Elements<const T>& x,
+                          const Elements<const T>& dy, const accumulator_t<T>* means, bool own_means,
+                          const GradientSumArrays<accumulator_t<T>>& sums) {
+  run_kernel<AccumulateGradients, T>(best_isa(), view, tile, x, dy, means, own_means, prefetches, sums);
 }
 
 /// Primitive 4 over one tile, by coefficients of its channels; x and dy are read.
@@ -198,11 +208,8 @@ void apply_gradients(const View& view, const Tile& tile, const Prefetches& prefe
 template <class T, class Device>
 void apply_gradients(const Device& device, const View& view, const Operands<T, 2>& tensors,
                      const GradientArrays<accumulator_t<T>>& coefficients) {
-  const Work work = work_on<T>(device, view, 2);
-  const Tiling tiling = Tiling::for_elements(view, work);
-  const Prefetch prefetch = prefetch_elements(view, traffic_of(work), tiling.blocks.count);
-  one_pass(device, work.threads, tiling, [&](const Tile& tile) {
-    apply_gradients(view, tile, {prefetch, prefetch}, from_channel(coefficients, tile.channel_begin), tensors);
+  write_elements(device, view, work_on<T>(device, view, 2), [&](const Tile& tile, const Prefetches& prefetches) {
+    apply_gradients(view, tile, prefetches, from_channel(coefficients, tile.channel_begin), tensors);
   });
 }
 

@@ -157,6 +157,33 @@ void set_gradient_coefficients(Index channels, const ChannelStatistics<A>& s, co
   });
 }
 
+/// The same after a forward in place: the sums are about the bias of y less its activation, of which x - mean is a
+/// multiple, by weight * inv_std of the forward (arXiv 1712.02616). `weight` is the present one.
+template <class A, class Param>
+void set_gradient_coefficients_from_output(Index channels, const ChannelStatistics<A>& s, const Affine<A>& forward,
+                                           const GradientSumArrays<A>& sums, Index n, bool own_means,
+                                           const Param* weight, const GradientArrays<A>& result, A* dweight, A* dbias) {
+  for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
+    using V = typename decltype(type)::Pack;
+    const V zero = V::all(A(0)), count = V::all(number<A>(n)), inv_std = load<V>(s.inv_std() + c);
+    const V forward_weight = load<V>(forward.weight + c);
+    const V dy = load<V>(sums.dy() + c);
+    V centered = load<V>(sums.products() + c);
+    if (own_means) {
+      const V off = load<V>(sums.x() + c) / count;
+      centered = sub_mul(centered, sub_mul(dy, load<V>(sums.dy_pivot() + c), count), off);
+    }
+    store(result.mean_dy() + c, dy / count);
+    store(result.mean() + c, load<V>(forward.bias + c));
+    store(result.mean_residual() + c, zero);
+    store(result.projection() + c, centered / count / forward_weight / forward_weight);
+    store(result.scale() + c, load_or<V>(weight, c, 1) * inv_std);
+    store(result.max_deviation() + c, zero);
+    store(dweight + c, centered / forward_weight);
+    store(dbias + c, dy);
+  });
+}
+
 /// The gradient through statistics that are constants, dx = dy * weight * inv_std, as a normalization of dy.
 template <class A, class Param>
 void set_constant_gradient_coefficients(Index channels, const ChannelStatistics<A>& s, const Param* weight,

@@ -157,6 +157,19 @@ constexpr bool check_gradient_type() {
   return same_kind && same_layout<X, Dy>;
 }
 
+/// Of a residual, or of the output that backward is handed.
+template <class X, class R>
+constexpr bool check_companion_type() {
+  constexpr bool same_kind = is_dense<X> == is_dense<R>;
+  static_assert(
+      same_kind,
+      "batchnorm: x and the residual or output are to be both tensors, or both matrices (or arrays): write an "
+      "Eigen::Map or an Eigen::TensorMap of one of them");
+  static_assert(!same_kind || same_layout<X, R>,
+                "batchnorm: the layout of the residual or output differs from that of x (RowMajor or ColMajor)");
+  return same_kind && same_layout<X, R>;
+}
+
 /// What an error message adds where another axis has as many elements as there are channels: what names it, the
 /// layer's option or an argument of Moments::add.
 /// Axis 0 is told of for rank 2 alone, where samples may lie in columns; else it is the samples'.

@@ -33,7 +33,9 @@ struct Elements {
   Index outer_stride, channel_stride;
 
   T* at(Index o, Index c, Index i) const { return data + o * outer_stride + c * channel_stride + i; }
-  operator Elements<const T>() const { return {data, outer_stride, channel_stride}; }
+  operator Elements<const T>() const {  // NOLINT(google-explicit-constructor): as T* converts to const T*
+    return {data, outer_stride, channel_stride};
+  }
 
   /// Whether the rows of an outer step lie one after another.
   bool has_whole_steps(const View& view) const { return channel_stride == view.inner; }
@@ -54,6 +56,14 @@ template <class T>
 void gather_elements(const Elements<const T>& from, const View& view, T* to) {
   for (Index o = 0; o < view.outer; ++o) {
     for (Index c = 0; c < view.channels; ++c) to = std::copy_n(from.at(o, c, 0), view.inner, to);
+  }
+}
+
+/// Copies the elements of a view from one tensor to another.
+template <class T>
+void copy_elements(const Elements<const T>& from, const View& view, const Elements<T>& to) {
+  for (Index o = 0; o < view.outer; ++o) {
+    for (Index c = 0; c < view.channels; ++c) std::copy_n(from.at(o, c, 0), view.inner, to.at(o, c, 0));
   }
 }
 

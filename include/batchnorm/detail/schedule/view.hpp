@@ -97,6 +97,16 @@ void check_overlap(const char* input_name, const Elements<const T>& input, const
           " bytes from that of ", input_name);
 }
 
+/// An output that may not be the input's memory either.
+template <class T>
+void check_apart(const char* input_name, const Elements<const T>& input, const char* output_name,
+                 const Elements<const T>& output, const View& view) {
+  require(view.size() == 0 || !MemoryRows::of(input, view).overlap(MemoryRows::of(output, view)), "expected ",
+          output_name, " in memory apart from ", input_name, ", got memory that begins ",
+          (reinterpret_cast<std::intptr_t>(output.data) - reinterpret_cast<std::intptr_t>(input.data)),
+          " bytes from that of ", input_name);
+}
+
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 

@@ -152,6 +152,20 @@ struct Pack {
     }
     return result;
   }
+  /// a where `test` is above the limit, or NaN, and elsewhere b, or 0 if so told.
+  friend BATCHNORM_ALWAYS_INLINE Pack where_above(const Pack& test, const Pack& limit, const Pack& a, const Pack& b,
+                                                  bool zero) {
+    Pack result = a;
+    for (int i = 0; i < N; ++i) {
+      if (!(test.v[i] <= limit.v[i])) continue;
+      if (zero) {
+        result.v[i] = T(0);
+      } else {
+        result.v[i] = b.v[i];
+      }
+    }
+    return result;
+  }
   /// 1 / a, but 0 where a is 0, which is divided by nowhere.
   friend BATCHNORM_ALWAYS_INLINE Pack inverse_or_zero(const Pack& a) {
     Pack result = a;
@@ -316,6 +330,14 @@ struct VectorPack : Vector<T, N> {
   friend BATCHNORM_ALWAYS_INLINE Self not_negative(const Self& a) {
     const Mask negative = a.v < Type{};
     return of(reinterpret_cast<Type>(reinterpret_cast<Mask>(a.v) & ~negative));
+  }
+  friend BATCHNORM_ALWAYS_INLINE Self where_above(const Self& test, const Self& limit, const Self& a, const Self& b,
+                                                  bool zero) {
+    using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
+    const Mask not_above = test.v <= limit.v;
+    const Mask from_b = not_above & (Mask{} + Lane(zero ? 0 : -1));
+    return of(
+        reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & ~not_above) | (reinterpret_cast<Mask>(b.v) & from_b)));
   }
   friend BATCHNORM_ALWAYS_INLINE Self inverse_or_zero(const Self& a) {
     const Mask zero = a.v == Type{};
