@@ -1,4 +1,6 @@
-# Installs from the checkout this port lies in; in a registry, vcpkg_from_github takes the place of this one line.
+# Installs from the checkout this port lies in; in a registry, vcpkg_from_github takes the place of this one line. vcpkg
+# looks at the files of a port alone to tell whether a package is the same as one that it has, and does not see that the
+# checkout has changed: the README says how to have it built anew.
 cmake_path(SET SOURCE_PATH NORMALIZE "${CMAKE_CURRENT_LIST_DIR}/../../..")
 
 set(VCPKG_BUILD_TYPE release) # header-only
@@ -16,5 +18,4 @@ vcpkg_cmake_install()
 vcpkg_cmake_config_fixup(CONFIG_PATH share/cmake/batchnorm)
 vcpkg_fixup_pkgconfig()
 
-file(INSTALL "${CMAKE_CURRENT_LIST_DIR}/usage" DESTINATION "${CURRENT_PACKAGES_DIR}/share/${PORT}")
 vcpkg_install_copyright(FILE_LIST "${SOURCE_PATH}/LICENSE")

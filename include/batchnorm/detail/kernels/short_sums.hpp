@@ -273,7 +273,7 @@ struct ShortSums {
   struct GatheredRows {
     static constexpr Index most = (std::max)(Terms::column_rows * narrow_stride, half_max_columns<A>);
     T values[tensors][static_cast<std::size_t>(most)];
-    Rows<T> rows;
+    Rows<T> rows = {};
   };
 
   // The columns [begin, end); pivots and results are of these.

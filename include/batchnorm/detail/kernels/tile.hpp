@@ -33,7 +33,9 @@ struct Elements {
   Index outer_stride, channel_stride;
 
   T* at(Index o, Index c, Index i) const { return data + o * outer_stride + c * channel_stride + i; }
-  operator Elements<const T>() const { return {data, outer_stride, channel_stride}; }
+  operator Elements<const T>() const {  // NOLINT(google-explicit-constructor): as T* converts to const T*
+    return {data, outer_stride, channel_stride};
+  }
 
   /// Whether the rows of an outer step lie one after another.
   bool has_whole_steps(const View& view) const { return channel_stride == view.inner; }
