@@ -1,0 +1,323 @@
+"""The seven claims: what is trained for each, and what the results say of it.
+
+A panel has `plan(scale)`, a list of runs, and `measure(results, scale)`, which gives the numbers measured, a sentence,
+whether the claim held ("held", "partly", "not held"), and the series that charts.py draws. A learning rate is "its best"
+where the validation accuracy, averaged over the points of the run and over the seeds, is the highest; the test images
+choose nothing.
+"""
+
+import math
+import statistics
+
+WITH, WITHOUT = "with batch norm", "without"
+ARMS = {WITH: True, WITHOUT: False}
+CHANCE_FACTOR = 0.9  # a run "trains" if it ends within this factor of the best accuracy of its panel
+
+
+def settings(scale, **changes):
+    base = {"hidden": [100, 100, 100], "batch_size": 60, "side": scale.side}
+    return {**base, **changes}
+
+
+def mean(values):
+    return statistics.fmean(values)
+
+
+def spread(values):
+    """Mean and sample standard deviation over the seeds."""
+    values = list(values)
+    return {"mean": mean(values), "deviation": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def final(result, key="test"):
+    return result["curve"][-1][key]
+
+
+def average(result, key, steps):
+    """The mean of an accuracy over the points where a run is measured; a run that diverged stays at its last."""
+    by_step = {entry["step"]: entry[key] for entry in result["curve"]}
+    values, last = [], result["curve"][-1][key]
+    for step in steps:
+        values.append(by_step.get(step, last))
+    return mean(values)
+
+
+def curves(results, key="test"):
+    """Step, mean, lowest and highest over the seeds of a run's curve, as lists; seeds that diverged stay at their last."""
+    steps = sorted({entry["step"] for result in results for entry in result["curve"]})
+    rows = []
+    for result in results:
+        values, by_step, last = [], {entry["step"]: entry[key] for entry in result["curve"]}, None
+        for step in steps:
+            last = by_step.get(step, last if last is not None else result["curve"][0][key])
+            values.append(last)
+        rows.append(values)
+    columns = list(zip(*rows))
+    return {
+        "step": steps,
+        "mean": [mean(column) for column in columns],
+        "low": [min(column) for column in columns],
+        "high": [max(column) for column in columns],
+    }
+
+
+def steps_to(result, accuracy, key="test"):
+    """The step at which the curve first crosses an accuracy, by straight lines between its points; None if never."""
+    before = (0, 0.0)
+    for entry in result["curve"]:
+        step, value = entry["step"], entry[key]
+        if value >= accuracy:
+            share = (accuracy - before[1]) / (value - before[1]) if value > before[1] else 1.0
+            return before[0] + share * (step - before[0])
+        before = (step, value)
+    return None
+
+
+def best_rate(runs_by_rate, steps):
+    return max(runs_by_rate, key=lambda rate: mean(average(run, "validation", steps) for run in runs_by_rate[rate]))
+
+
+def percent(value, digits=1):
+    return f"{100 * value:.{digits}f} %"
+
+
+def percent_spread(found):
+    return f"{100 * found['mean']:.1f} ± {100 * found['deviation']:.1f} %"
+
+
+def number(value):
+    return f"{value:.3g}"
+
+
+class Paper:
+    """The paper's own experiment, on these images."""
+
+    id = "1_paper_experiment"
+    title = "Batch normalization trains faster, and further"
+    claim = "The network with batch normalization learns in fewer steps, ends higher, and the inputs of its units drift less"
+    source = "Ioffe and Szegedy 2015, section 4.1 and figure 1: three hidden layers of 100 sigmoids, batches of 60"
+    rates = (0.3, 1, 3, 10)
+
+    def steps(self, scale):
+        return scale.first_panel_steps
+
+    def points(self, scale):
+        return scale.points_up_to(self.steps(scale), 8 if scale.name == "quick" else 24)
+
+    def run(self, scale, arm, rate, seed):
+        steps, points = self.steps(scale), self.points(scale)
+        return settings(
+            scale, side=0, activation="sigmoid", weight_deviation=0.1, batch_norm=ARMS[arm], learning_rate=rate,
+            seed=seed, steps=steps, evaluate_at=points, percentiles_at=points,
+        )  # fmt: skip
+
+    def plan(self, scale):
+        return [self.run(scale, arm, rate, 1) for arm in ARMS for rate in self.rates]
+
+    def choose(self, results, scale):
+        points = self.points(scale)
+        return {
+            arm: best_rate({rate: [results[self.run(scale, arm, rate, 1)]] for rate in self.rates}, points)
+            for arm in ARMS
+        }
+
+    def follow_up(self, results, scale):
+        """The other seeds, at the learning rate that was best for the first."""
+        best = self.choose(results, scale)
+        return [self.run(scale, arm, best[arm], seed) for arm in ARMS for seed in scale.seed_numbers()[1:]]
+
+    @staticmethod
+    def drift(result):
+        """How far the median of a unit's input wanders after a tenth of the training, in units of its own spread."""
+        entries = [e for e in result["percentiles"] if e["step"] >= 0.1 * result["percentiles"][-1]["step"]]
+        drifts = []
+        for unit in range(len(entries[0]["values"][0])):
+            medians = [entry["values"][1][unit] for entry in entries]
+            widths = [(entry["values"][2][unit] - entry["values"][0][unit]) / 2 for entry in entries]
+            drifts.append(statistics.pstdev(medians) / max(mean(widths), 1e-9))
+        return mean(drifts)
+
+    def measure(self, results, scale):
+        best = self.choose(results, scale)
+        runs = {arm: [results[self.run(scale, arm, best[arm], seed)] for seed in scale.seed_numbers()] for arm in ARMS}
+        ends = {arm: spread(final(run) for run in runs[arm]) for arm in ARMS}
+        drifts = {arm: spread(self.drift(run) for run in runs[arm]) for arm in ARMS}
+        target = ends[WITHOUT]["mean"]
+        reached = [steps_to(run, target) for run in runs[WITH]]
+        share = mean(step if step is not None else math.inf for step in reached) / self.steps(scale)
+        unit_curves = {}
+        for arm in ARMS:
+            entries = runs[arm][0]["percentiles"]
+            unit_curves[arm] = {
+                "step": [entry["step"] for entry in entries],
+                "percentiles": [[entry["values"][i][0] for entry in entries] for i in range(3)],
+            }
+        faster, higher = share < 1, ends[WITH]["mean"] > ends[WITHOUT]["mean"]
+        calmer = drifts[WITH]["mean"] < drifts[WITHOUT]["mean"]
+        sentence = (
+            f"With it {percent_spread(ends[WITH])} after {self.steps(scale):,} steps, without {percent_spread(ends[WITHOUT])}"
+            + (f", which it reaches in {share:.0%} of the steps. " if math.isfinite(share) else ", which it does not reach. ")
+            + f"The median of a unit's input wanders by {drifts[WITH]['mean']:.2f} of its spread, without by "
+            f"{drifts[WITHOUT]['mean']:.2f}."
+        )
+        return {
+            "held": verdict(faster, higher, calmer),
+            "sentence": sentence,
+            "measured": {
+                "best learning rate": best, "final test accuracy": ends, "drift of the median": drifts,
+                "share of the steps to the final accuracy without": share if math.isfinite(share) else None,
+            },
+            "series": {"curves": {arm: curves(runs[arm]) for arm in ARMS}, "unit": unit_curves, "best": best},
+        }  # fmt: skip
+
+
+class LearningRates:
+    """Faster convergence by higher learning rates."""
+
+    id = "2_learning_rates"
+    title = "It allows higher learning rates, and that is what makes it fast"
+    claim = "With batch normalization larger learning rates train, and at its best one it is faster; at a small one it gains little"
+    source = "Bjorck et al. 2018 (arXiv 1806.02375), section 2 and figure 1; Ioffe and Szegedy 2015, section 3.3"
+    rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
+
+    def steps(self, scale):
+        return scale.steps(1000)
+
+    def run(self, scale, arm, rate, seed):
+        steps = self.steps(scale)
+        return settings(
+            scale, batch_norm=ARMS[arm], learning_rate=rate, seed=seed, steps=steps,
+            evaluate_at=scale.points_up_to(steps),
+        )  # fmt: skip
+
+    def plan(self, scale):
+        return [self.run(scale, arm, r, seed) for arm in ARMS for r in self.rates for seed in scale.seed_numbers()]
+
+    def measure(self, results, scale):
+        points = scale.points_up_to(self.steps(scale))
+        runs = {
+            arm: {rate: [results[self.run(scale, arm, rate, seed)] for seed in scale.seed_numbers()] for rate in self.rates}
+            for arm in ARMS
+        }
+        best = {arm: best_rate(runs[arm], points) for arm in ARMS}
+        ends = {arm: {rate: spread(final(run) for run in runs[arm][rate]) for rate in self.rates} for arm in ARMS}
+        target = math.floor(98 * ends[WITHOUT][best[WITHOUT]]["mean"]) / 100
+        reached = {arm: [steps_to(run, target) for run in runs[arm][best[arm]]] for arm in ARMS}
+        same_rate = [steps_to(run, target) for run in runs[WITH][best[WITHOUT]]]
+        top = max(ends[arm][best[arm]]["mean"] for arm in ARMS)
+        largest = {
+            arm: max(rate for rate in self.rates if ends[arm][rate]["mean"] >= CHANCE_FACTOR * top) for arm in ARMS
+        }
+        complete = {arm: [step if step is not None else math.inf for step in reached[arm]] for arm in ARMS}
+        ratio = mean(complete[WITHOUT]) / mean(complete[WITH])
+        wider, faster, higher = largest[WITH] > largest[WITHOUT], ratio > 1, best[WITH] > best[WITHOUT]
+        described = {
+            arm: f"{mean(complete[arm]):,.0f} steps ({min(complete[arm]):,.0f} to {max(complete[arm]):,.0f})"
+            if all(map(math.isfinite, complete[arm])) else "never in some runs" for arm in ARMS
+        }  # fmt: skip
+        sentence = (
+            f"{percent(target, 0)} is reached in {described[WITH]} with it, at its best rate of {best[WITH]:g}, and in "
+            f"{described[WITHOUT]} without, at {best[WITHOUT]:g}. The largest rate that trains is {largest[WITH]:g} with "
+            f"it and {largest[WITHOUT]:g} without"
+            + ("." if higher else ", but its best rate is not higher: what it gains in speed here does not come from that.")
+        )
+        tops = {arm: spread(max(entry["test"] for entry in run["curve"]) for run in runs[arm][best[arm]]) for arm in ARMS}
+        return {
+            "held": verdict(wider, faster, higher),
+            "sentence": sentence,
+            "measured": {
+                "target": target, "best learning rate": best, "largest learning rate that trains": largest,
+                "steps to the target": reached, "steps to the target with batch norm at the best rate without": same_rate,
+                "best test accuracy": tops,
+            },
+            "series": {
+                "rates": list(self.rates), "target": target, "best": best,
+                "final": {arm: [[final(run) for run in runs[arm][rate]] for rate in self.rates] for arm in ARMS},
+                "steps": {arm: [[steps_to(run, target) for run in runs[arm][rate]] for rate in self.rates] for arm in ARMS},
+            },
+        }  # fmt: skip
+
+
+class Initialization:
+    """Less dependence on initialization."""
+
+    id = "3_initialization"
+    title = "The scale of the initial weights matters less"
+    claim = "With batch normalization the network trains from initial weights of a wider range of scales"
+    source = "Ioffe and Szegedy 2015, sections 1 and 3.3"
+    scales = (0.01, 0.1, 1, 10, 100)
+    rates = (0.001, 0.01, 0.1, 1, 10)
+
+    def steps(self, scale):
+        return scale.steps(500)
+
+    def run(self, scale, arm, weight_scale, rate, seed):
+        steps = self.steps(scale)
+        return settings(
+            scale, batch_norm=ARMS[arm], weight_scale=weight_scale, learning_rate=rate, seed=seed, steps=steps,
+            evaluate_at=scale.points_up_to(steps, 6 if scale.name == "quick" else 8),
+        )  # fmt: skip
+
+    def plan(self, scale):
+        return [
+            self.run(scale, arm, weight_scale, rate, seed)
+            for arm in ARMS for weight_scale in self.scales for rate in self.rates for seed in scale.seed_numbers()
+        ]  # fmt: skip
+
+    def measure(self, results, scale):
+        points = scale.points_up_to(self.steps(scale), 6 if scale.name == "quick" else 8)
+        runs = {
+            arm: {
+                s: {r: [results[self.run(scale, arm, s, r, seed)] for seed in scale.seed_numbers()] for r in self.rates}
+                for s in self.scales
+            }
+            for arm in ARMS
+        }
+        best = {arm: {s: best_rate(runs[arm][s], points) for s in self.scales} for arm in ARMS}
+        ends = {arm: {s: spread(final(run) for run in runs[arm][s][best[arm][s]]) for s in self.scales} for arm in ARMS}
+        top = max(ends[arm][s]["mean"] for arm in ARMS for s in self.scales)
+        trained = {arm: [s for s in self.scales if ends[arm][s]["mean"] >= CHANCE_FACTOR * top] for arm in ARMS}
+        settings_trained = {
+            arm: sum(
+                mean(final(run) for run in runs[arm][s][r]) >= CHANCE_FACTOR * top for s in self.scales for r in self.rates
+            )
+            for arm in ARMS
+        }
+        pairs = len(self.scales) * len(self.rates)
+        lowest = {arm: min(ends[arm][s]["mean"] for s in self.scales) for arm in ARMS}
+        wider = len(trained[WITH]) > len(trained[WITHOUT])
+        steadier = settings_trained[WITH] > settings_trained[WITHOUT]
+        everywhere = len(trained[WITH]) == len(self.scales)
+        sentence = (
+            f"Each at its best learning rate, {len(trained[WITH])} of the {len(self.scales)} scales come within a tenth of "
+            f"the best accuracy with it, {len(trained[WITHOUT])} without; the worst ends at {percent(lowest[WITH])} and "
+            f"{percent(lowest[WITHOUT])}. Of all {pairs} pairs of rate and scale {settings_trained[WITH]} train with it, "
+            f"{settings_trained[WITHOUT]} without"
+            + ("." if everywhere else "; it does not free the network of the scale.")
+        )
+        return {
+            "held": verdict(wider, steadier, everywhere),
+            "sentence": sentence,
+            "measured": {
+                "scales that train": trained, "pairs that train": settings_trained, "best learning rate": stringed(best),
+                "final test accuracy": stringed(ends),
+            },
+            "series": {
+                "scales": list(self.scales), "rates": list(self.rates),
+                "final": {arm: [[final(run) for run in runs[arm][s][best[arm][s]]] for s in self.scales] for arm in ARMS},
+                "grid": {arm: [[curves(runs[arm][s][r]) for r in self.rates] for s in self.scales] for arm in ARMS},
+            },
+        }  # fmt: skip
+
+
+def stringed(nested):
+    """JSON's objects have strings for keys."""
+    if isinstance(nested, dict):
+        return {key if isinstance(key, str) else f"{key:g}": stringed(value) for key, value in nested.items()}
+    return nested
+
+
+def verdict(*parts):
+    if all(parts):
+        return "held"
+    return "partly" if any(parts) else "not held"
