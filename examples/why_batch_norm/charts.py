@@ -10,7 +10,8 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of what draws)
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter  # noqa: E402
+from matplotlib.patches import Patch  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter  # noqa: E402
 
 WITH, WITHOUT = "with batch norm", "without"
 WIDTH = 8.65  # inches, 830 pixels
@@ -36,7 +37,10 @@ LINES = ["-", "--", "-.", ":"]
 class Picture:
     """A figure with a title, what was claimed and by whom, the legend, the axes, and below what came of it."""
 
-    def __init__(self, ground, panel, height, columns, legend=(), ratios=None, rows=1, gap=0.30, left=0.72, row_gap=0.2):
+    def __init__(
+        self, ground, panel, height, columns, legend=(), *, ratios=None, rows=1, gap=0.30, left=0.72, row_gap=0.2, title_room=0.0,
+        patches=False,
+    ):  # fmt: skip
         self.colors = GROUNDS[ground]
         plt.rcParams.update(
             {
@@ -51,12 +55,12 @@ class Picture:
                 "lines.markersize": 4.5, "path.simplify_threshold": 0.5,
             }
         )  # fmt: skip
-        claim = textwrap.wrap(panel["claim"] + ".", 118)
-        source = textwrap.wrap(panel["source"], 122)
+        claim = textwrap.wrap(panel["claim"] + ".", 128)
+        source = textwrap.wrap(f"{panel['source']}. {panel['setting']}", 136)
         words = {"held": "Held here.", "partly": "Held in part here.", "not held": "Did not hold here."}
-        said = textwrap.wrap(words[panel["held"]] + " " + panel["sentence"], 122)
+        said = textwrap.wrap(words[panel["held"]] + " " + panel["sentence"], 130)
         line = 0.175
-        top = 0.52 + line * (len(claim) + len(source)) + (0.34 if legend else 0.12)
+        top = 0.52 + line * (len(claim) + len(source)) + (0.34 if legend else 0.12) + title_room
         bottom = 0.60 + line * len(said) + 0.08
         whole = top + height + bottom
         self.figure = plt.figure(figsize=(WIDTH, whole))
@@ -69,9 +73,9 @@ class Picture:
             self.figure.text(0.2 / WIDTH, y / whole, text, size=8.5, va="top", color=self.colors["faint"])
             y -= line
         if legend:
-            handles = [self.handle(i, style) for i, (_, style) in enumerate(legend)]
+            handles = [self.handle(style, patches) for _, style in legend]
             self.figure.legend(
-                handles, [name for name, _ in legend], loc="upper left", bbox_to_anchor=(0.12 / WIDTH, (y - 0.02) / whole),
+                handles, [name for name, _ in legend], loc="upper left", bbox_to_anchor=(0.2 / WIDTH, (y - 0.02) / whole),
                 ncol=len(legend), frameon=False, fontsize=9, handlelength=2.4, borderaxespad=0, columnspacing=1.6,
             )  # fmt: skip
         y = bottom - 0.60
@@ -84,8 +88,10 @@ class Picture:
         )  # fmt: skip
         self.axes = [self.figure.add_subplot(grid[r, c]) for r in range(rows) for c in range(columns)]
 
-    def handle(self, i, style):
-        color = self.colors["series"][style]
+    def handle(self, style, patch=False):
+        color = self.color(style)
+        if patch:
+            return Patch(facecolor=color)
         return plt.Line2D([], [], color=color, linestyle=LINES[style], marker=MARKERS[style])
 
     def color(self, i):
@@ -120,7 +126,7 @@ class Picture:
 
 
 def percent_axis(axes, low=0.0, high=1.0, label="test accuracy"):
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.set_ylim(low, high)
     axes.set_ylabel(label)
 
@@ -137,6 +143,14 @@ def thousands(axes):
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
+def apart(values, least):
+    """Ascending values, moved up where one is less than `least` above the one before."""
+    moved = []
+    for value in values:
+        moved.append(value if not moved else max(value, moved[-1] + least))
+    return moved
+
+
 def low_end(values, step=0.1, room=0.01):
     """A round number below the values, for an axis that need not start at 0."""
     return max(0.0, int((min(values) - room) / step) * step)
@@ -147,27 +161,29 @@ def paper(ground, panel):
     legend = [(f"{arm}, learning rate {series['best'][arm]:g}", i) for i, arm in enumerate((WITH, WITHOUT))]
     picture = Picture(ground, panel, 2.6, 3, legend, ratios=[1.35, 1, 1], gap=0.32)
     left, *units = picture.axes
+    bounds = [v for arm in series["unit"].values() for values in arm["percentiles"] for v in values]
+    height = 1.16 * (max(bounds) - min(bounds))
     for i, arm in enumerate((WITH, WITHOUT)):
         curve = series["curves"][arm]
         picture.band(left, curve["step"], curve, i)
         unit = series["unit"][arm]
-        for share, values, width in zip(("15th", "50th", "85th"), unit["percentiles"], (1.2, 2.2, 1.2)):
+        names = ("15th", "50th", "85th")
+        offsets = apart([values[-1] for values in unit["percentiles"]], 0.06 * height)
+        for share, values, width, at in zip(names, unit["percentiles"], (1.2, 2.2, 1.2), offsets):
             units[i].plot(unit["step"], values, color=picture.color(i), linewidth=width)
             units[i].annotate(
-                share, (unit["step"][-1], values[-1]), xytext=(3, 0), textcoords="offset points", va="center", size=8,
+                share, (unit["step"][-1], at), xytext=(3, 0), textcoords="offset points", va="center", size=8,
                 annotation_clip=False,
             )  # fmt: skip
         units[i].fill_between(
             unit["step"], unit["percentiles"][0], unit["percentiles"][2], color=picture.color(i), alpha=0.15, linewidth=0
         )
         units[i].set_title(arm, color=picture.color(i), weight="bold", loc="left")
-    bounds = [v for arm in series["unit"].values() for values in arm["percentiles"] for v in values]
-    room = 0.08 * (max(bounds) - min(bounds))
     for axes in units:
-        axes.set_ylim(min(bounds) - room, max(bounds) + room)
+        axes.set_ylim(min(bounds) - 0.07 * height, max(bounds) + 0.07 * height)
         axes.set_xlim(0, series["curves"][WITH]["step"][-1] * 1.16)
-    units[0].set_ylabel("input of a sigmoid")
-    left.set_title("Test accuracy, mean and range over the seeds", loc="left")
+    units[0].set_ylabel("input of a sigmoid, percentiles")
+    left.set_title("Test accuracy (band: all seeds)", loc="left")
     percent_axis(left)
     for axes in picture.axes:
         axes.set_xlabel("training step")
@@ -198,10 +214,11 @@ def learning_rates(ground, panel):
     percent_axis(left)
     left.set_title("Test accuracy at the end", loc="left")
     right.set_yscale("log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     right.yaxis.set_minor_formatter(NullFormatter())
     right.set_ylabel("training steps")
-    right.set_title(f"Steps to {series['target']:.0%} test accuracy, where all seeds reach it", loc="left")
+    right.set_title(f"Steps to {100 * series['target']:.0f} % test accuracy, where all seeds reach it", loc="left")
     return picture
 
 
@@ -223,16 +240,20 @@ def grid(ground, panel):
     rates, scales = series["rates"], series["scales"]
     shown = {**panel, "title": "Learning at every pair of learning rate and weight scale"}
     picture = Picture(
-        ground, shown, 4.9, len(rates), [(arm, i) for i, arm in enumerate((WITH, WITHOUT))], rows=len(scales), gap=0.12, left=1.0,
+        ground, shown, 4.9, len(rates), [(f"{arm} (cross: every seed diverged)" if i else arm, i) for i, arm in enumerate((WITH, WITHOUT))], rows=len(scales), gap=0.12, left=1.0,
         row_gap=0.22,
     )  # fmt: skip
+    last = max(curve["step"][-1] for arm in series["grid"].values() for row in arm for curve in row)
     for row, scale in enumerate(scales):
         for column, rate in enumerate(rates):
             axes = picture.axes[row * len(rates) + column]
             for i, arm in enumerate((WITH, WITHOUT)):
                 curve = series["grid"][arm][row][column]
                 picture.band(axes, curve["step"], curve, i, marker=False)
+                if curve["step"][-1] < last:
+                    axes.plot(curve["step"][-1], curve["mean"][-1], "x", color=picture.color(i), markersize=7, markeredgewidth=2)
             axes.set_ylim(0, 1)
+            axes.set_xlim(-0.03 * last, 1.03 * last)
             axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"] if column == 0 else [])
             if row == 0:
                 axes.set_title(f"rate {rate:g}", weight="bold")
@@ -248,8 +269,8 @@ def grid(ground, panel):
 
 def gradients(ground, panel):
     series = panel["series"]
-    names = [f"weights at {scale:g} of He's deviation" if scale != 1 else "weights at He's deviation" for scale in series["scales"]]
-    picture = Picture(ground, panel, 2.6, 4, list(zip(names, range(3))), gap=0.1)
+    names = [f"initial weights {scale:g} times He's" for scale in series["scales"]]
+    picture = Picture(ground, panel, 2.6, 4, list(zip(names, range(3))), gap=0.1, title_room=0.2)
     for column, (arm, at) in enumerate((a, t) for a in (WITH, WITHOUT) for t in (0, series["steps"])):
         axes = picture.axes[column]
         for i, scale in enumerate(series["scales"]):
@@ -260,7 +281,7 @@ def gradients(ground, panel):
         axes.set_xlabel("layer")
         axes.set_xticks([1, 5, 10, 15, 20])
         when = "at the start" if at == 0 else f"after {at} steps"
-        axes.set_title(f"{arm},\n{when}", loc="left", color=picture.colors["text"], weight="bold" if arm == WITH else "normal")
+        axes.set_title(f"{arm},\n{when}", loc="left", weight="bold" if arm == WITH else "normal")
     norms = [
         n for arm in series["norms"].values() for times in arm.values() for runs in times.values() for run in runs for n in run if n > 0
     ]
@@ -274,23 +295,23 @@ def gradients(ground, panel):
 
 def regularization(ground, panel):
     series = panel["series"]
-    picture = Picture(ground, panel, 2.5, 2, [("training accuracy", 1), ("test accuracy", 0)], ratios=[1, 1.5], gap=0.26)
+    picture = Picture(ground, panel, 2.5, 2, [("training accuracy", 3), ("test accuracy", 2)], ratios=[1, 1.5], gap=0.26)
     left, right = picture.axes
     names = [name.replace("batch norm", "batch\nnorm") for name in series["arms"]]
     low = low_end([v for key in ("train", "test") for runs in series[key] for v in runs])
-    picture.bars(left, names, series["train"], 1, -0.19)
-    picture.bars(left, names, series["test"], 0, 0.19)
+    picture.bars(left, names, series["train"], 3, -0.19)
+    picture.bars(left, names, series["test"], 2, 0.19)
     percent_axis(left, low, 1.0, "accuracy at the end")
     left.set_title("At the end (dots: the seeds)", loc="left")
     picture.figure.delaxes(right)
     inner = right.get_subplotspec().subgridspec(1, len(series["arms"]), wspace=0.12)
     for column, arm in enumerate(series["arms"]):
         axes = picture.figure.add_subplot(inner[0, column])
-        for i, key in ((1, "training"), (0, "test")):
+        for i, key in ((3, "training"), (2, "test")):
             curve = series["curves"][arm][key]
             picture.band(axes, curve["step"], curve, i, marker=False)
         axes.set_ylim(low, 1.0)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         if column:
             axes.set_yticklabels([])
         axes.set_xlabel("training step" if column == 0 else "")
@@ -302,21 +323,21 @@ def regularization(ground, panel):
 
 def affine(ground, panel):
     series = panel["series"]
-    picture = Picture(ground, panel, 2.5, 3, [("sigmoid", 0), ("ReLU", 1)], ratios=[1, 1, 1.5], gap=0.3)
+    picture = Picture(ground, panel, 2.5, 3, [("sigmoid", 2), ("ReLU", 3)], ratios=[1, 1, 1.5], gap=0.3, patches=True)
     for axes, key, neutral in zip(picture.axes, ("gammas", "betas"), (1, 0)):
         values = {a: sorted(series[key][a]) for a in ("sigmoid", "relu")}
         axes.hist(
             [values["sigmoid"], values["relu"]], bins=24, histtype="stepfilled", alpha=0.45,
-            color=[picture.color(0), picture.color(1)], density=True,
+            color=[picture.color(2), picture.color(3)], density=True,
         )  # fmt: skip
         axes.axvline(neutral, color=picture.colors["text"], linewidth=1.2)
         axes.set_yticks([])
-        axes.set_xlabel(f"{key[:-1]} after training (line: its start, {neutral})")
-        axes.set_title(f"All units' {key[:-1]}", loc="left")
+        axes.set_xlabel(f"{key[:-1]} (line: its start, {neutral})")
+        axes.set_title(f"{key[:-1]} of all units", loc="left")
     axes = picture.axes[2]
-    names = [name.replace(" ", "\n", 1) if "=" not in name else name for name in series["arms"]]
-    picture.bars(axes, names, series["test"]["sigmoid"], 0, -0.19)
-    picture.bars(axes, names, series["test"]["relu"], 1, 0.19)
+    names = [name.replace(" ", "\n", 1) for name in series["arms"]]
+    picture.bars(axes, names, series["test"]["sigmoid"], 2, -0.19)
+    picture.bars(axes, names, series["test"]["relu"], 3, 0.19)
     low = low_end([v for runs in series["test"].values() for values in runs for v in values], 0.05)
     percent_axis(axes, low, None)
     axes.set_title("Test accuracy (dots: the seeds)", loc="left")
@@ -329,15 +350,15 @@ def inference(ground, panel):
     left, middle, right = picture.axes
     sizes = series["sizes"]
     right_answer = sum(series["right"]) / len(series["right"])
-    left.axhline(right_answer, color=picture.color(2), linewidth=1.8)
+    left.axhline(right_answer, color=picture.color(2), linewidth=1.8, linestyle=LINES[2])
     picture.spread(left, sizes, series["forgotten"]["shuffled"], 0)
-    picture.spread(left, sizes, series["forgotten"]["sorted"], 1)
+    picture.spread(left, sizes, series["forgotten"]["sorted"], 3)
     left.set_xscale("log", base=2)
     left.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
     left.set_xlabel("batch size at inference")
     percent_axis(left)
     left.set_title("A forgotten eval()", loc="left")
-    label(picture, left, [("by running averages", 2), ("shuffled batches", 0), ("batches sorted by class", 1)])
+    label(picture, left, [("running averages", 2), ("shuffled", 0), ("sorted by class", 3)])
     for i, arm in enumerate((WITH, WITHOUT)):
         picture.spread(middle, range(len(series["batches"])), series["tiny"][arm], i)
     middle.set_xticks(range(len(series["batches"])), [str(size) for size in series["batches"]])
@@ -345,13 +366,14 @@ def inference(ground, panel):
     percent_axis(middle, label="")
     middle.set_title("Tiny batches, as many images", loc="left")
     label(picture, middle, [(WITH, 0), (WITHOUT, 1)])
-    for i, (momentum, curve) in enumerate(series["momenta"].items()):
+    styles = (0, 2, 3)
+    for i, curve in zip(styles, series["momenta"].values()):
         picture.band(right, curve["step"], curve, i, marker=False)
     right.set_xlabel("training step")
     right.set_xlim(left=0)
     percent_axis(right, label="")
     right.set_title("A momentum too small", loc="left")
-    label(picture, right, [(f"momentum {momentum}", i) for i, momentum in enumerate(series["momenta"])])
+    label(picture, right, [(f"momentum {momentum}", i) for i, momentum in zip(styles, series["momenta"])])
     return picture
 
 
@@ -359,6 +381,37 @@ def label(picture, axes, names):
     handles = [plt.Line2D([], [], color=picture.color(i), linestyle=LINES[i], marker=MARKERS[i]) for _, i in names]
     axes.legend(handles, [name for name, _ in names], loc="lower right", frameon=True, fontsize=8, handlelength=2.2,
                 facecolor=picture.colors["ground"], edgecolor="none", framealpha=0.85, borderaxespad=0.2)  # fmt: skip
+
+
+def overview(ground, found):
+    """For the first page: the learning curves, and the accuracies over the learning rates."""
+    by_id = {panel["id"]: panel for panel in found["panels"]}
+    first, second = by_id["1_paper_experiment"]["series"], by_id["2_learning_rates"]["series"]
+    words = {
+        "title": "What batch normalization does", "setting": setting(found), "held": "held", "sentence": "",
+        "claim": "It learns faster, and from a wider range of learning rates", "source": "Three hidden layers of 100 units",
+    }  # fmt: skip
+    picture = Picture(ground, words, 2.5, 2, [(arm, i) for i, arm in enumerate((WITH, WITHOUT))], gap=0.2)
+    picture.figure.texts[-1].remove()  # the verdict, which belongs to the panels
+    left, right = picture.axes
+    for i, arm in enumerate((WITH, WITHOUT)):
+        picture.band(left, first["curves"][arm]["step"], first["curves"][arm], i)
+        picture.spread(right, second["rates"], second["final"][arm], i)
+    for axes in picture.axes:
+        percent_axis(axes)
+    rates = [f"{first['best'][arm]:g}" for arm in (WITH, WITHOUT)]
+    left.set_title(f"Sigmoids, each at its best learning rate ({rates[0]}, {rates[1]})", loc="left")
+    left.set_xlabel("training step")
+    left.set_xlim(left=0)
+    thousands(left)
+    right.set_title("ReLUs, at every learning rate", loc="left")
+    right.set_ylabel("")
+    logarithmic(right, second["rates"], "learning rate")
+    return picture
+
+
+def setting(found):
+    return f"{found['data']['name']}, {found['seeds']} seeds."
 
 
 DRAWINGS = {
@@ -375,12 +428,14 @@ DRAWINGS = {
 def draw_all(found, folder):
     """Draws every panel that is there, and gives the paths of the pictures."""
     paths = []
-    for panel in found["panels"]:
-        for suffix, draw in DRAWINGS[panel["id"]].items():
-            for ground in GROUNDS:
-                path = folder / f"{panel['id']}{suffix}_{ground}.svg"
-                draw(ground, panel).save(path)
-                paths.append(path)
+    for ground in GROUNDS:
+        for panel in found["panels"]:
+            for suffix, draw in DRAWINGS[panel["id"]].items():
+                paths.append(folder / f"{panel['id']}{suffix}_{ground}.svg")
+                draw(ground, {**panel, "setting": setting(found)}).save(paths[-1])
+        if {"1_paper_experiment", "2_learning_rates"} <= {panel["id"] for panel in found["panels"]}:
+            paths.append(folder / f"overview_{ground}.svg")
+            overview(ground, found).save(paths[-1])
     return paths
 
 

@@ -27,5 +27,5 @@ class Scale:
 
 
 QUICK = Scale("quick", 0.1, 300, 2, 14, 500, 1000, 6)
-DEFAULT = Scale("default", 1, 4000, 3, 14, 1000, 5000, 14)
+DEFAULT = Scale("default", 1, 10000, 3, 14, 2000, 5000, 14)
 FULL = Scale("full", 5, 50000, 5, 28, 5000, 10000, 25)

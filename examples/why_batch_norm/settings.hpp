@@ -79,7 +79,8 @@ inline Settings parse_settings(const nlohmann::json& object) {
   };
   expect_setting(settings.activation == "relu" || settings.activation == "sigmoid", "relu or sigmoid for activation",
                  settings.activation);
-  for (const Index width : settings.hidden) expect_setting(width >= 1 && width <= 10000, "widths from 1", width);
+  for (const Index width : settings.hidden)
+    expect_setting(width >= 1 && width <= 10000, "widths from 1 to 10000", width);
   expect_range("running_momentum", settings.running_momentum, 0, 1);
   expect_range("dropout", settings.dropout, 0, 0.99);
   expect_range("weight_scale", settings.weight_scale, 0, 1e6);

@@ -1,4 +1,4 @@
-// The layers of the demo: gradients against central differences, in double.
+// The layers of the example: gradients against central differences, in double.
 
 #include <cmath>
 #include <string>
@@ -39,7 +39,7 @@ constexpr double tolerance = 1e-8;
 
 TEST_CASE("the linear layer is x W + b and its gradients are those of its forward", "[layers]") {
   Random random(1);
-  Linear<double> linear(3, 2, 1.0, random);
+  Linear<double> linear(3, 2, true, 1.0, random);
   Batch<double> x = random_batch(4, 3, random);
   const Batch<double> dy = random_batch(4, 2, random);
   const auto loss = [&] {
@@ -49,6 +49,7 @@ TEST_CASE("the linear layer is x W + b and its gradients are those of its forwar
   };
 
   std::vector<Parameter<double>> parameters = linear.parameters();
+  REQUIRE(parameters.size() == 2);
   parameters[1].value << 0.5, -2;
   Batch<double> y;
   linear.forward(x, y);
@@ -58,16 +59,13 @@ TEST_CASE("the linear layer is x W + b and its gradients are those of its forwar
     CHECK(std::abs(y(sample, 0) - first) < 1e-14);
   }
 
-  linear.accumulate_gradients(x, dy);
-  linear.accumulate_gradients(x, dy);  // gradients add up
+  linear.set_gradients(x, dy);
+  linear.set_gradients(x, dy);  // they are set, and do not add up
   for (Parameter<double>& parameter : parameters) {
     for (Index i = 0; i < parameter.value.size(); ++i) {
-      CHECK(std::abs(parameter.gradient(i) - 2 * central_difference(parameter.value(i), loss)) < tolerance);
+      CHECK(std::abs(parameter.gradient(i) - central_difference(parameter.value(i), loss)) < tolerance);
     }
   }
-  linear.zero_grad();
-  CHECK((parameters[0].gradient == 0).all());
-  CHECK((parameters[1].gradient == 0).all());
 
   Batch<double> dx;
   linear.backward(dy, dx);
@@ -76,14 +74,47 @@ TEST_CASE("the linear layer is x W + b and its gradients are those of its forwar
   }
 }
 
+TEST_CASE("a linear layer without a bias has none to learn", "[layers]") {
+  Random random(1);
+  Linear<double> linear(3, 2, false, 1.0, random);
+  CHECK(linear.parameters().size() == 1);
+  const Batch<double> zero = Batch<double>(1, 3).setZero();
+  Batch<double> y;
+  linear.forward(zero, y);
+  CHECK(y(0, 0) == 0);
+}
+
 TEST_CASE("the initial weights have the deviation asked for", "[layers]") {
   Random random(2);
-  Linear<double> linear(200, 300, 0.1, random);
+  Linear<double> linear(200, 300, true, 0.01, random);
   const auto weight = linear.parameters()[0].value;
   const double deviation = std::sqrt(weight.square().mean());
   // 60,000 values estimate a deviation to 0.3 % (one standard error); this allows five of them.
-  CHECK(std::abs(deviation / (0.1 * std::sqrt(2.0 / 200)) - 1) < 0.015);
+  CHECK(std::abs(deviation / 0.01 - 1) < 0.015);
   CHECK(std::abs(weight.mean()) < 5 * deviation / std::sqrt(60000.0));
+}
+
+TEST_CASE("the sigmoid is 1 / (1 + exp(-x)) and does not overflow", "[layers]") {
+  Batch<double> x(1, 4);
+  x.setValues({{-1000.0, -1.5, 0.25, 1000.0}});
+  Batch<double> y;
+  activation_forward(Activation::sigmoid, x, y);
+  CHECK(y(0, 0) == 0);
+  CHECK(std::abs(y(0, 1) - 1 / (1 + std::exp(1.5))) < 1e-15);
+  CHECK(std::abs(y(0, 2) - 1 / (1 + std::exp(-0.25))) < 1e-15);
+  CHECK(y(0, 3) == 1);
+}
+
+TEST_CASE("dropout keeps the expected value and sets the share asked for to 0", "[layers]") {
+  Random random(6);
+  Batch<double> x(100, 400);
+  x.setConstant(1.0);
+  Batch<double> mask;
+  dropout_forward(0.3, random, x, mask);
+  // 40,000 values: the standard error of the share is 0.0023 and that of the mean 0.0033; this allows five of them.
+  CHECK(std::abs((matrix(x).array() == 0).cast<double>().mean() - 0.3) < 0.0115);
+  CHECK(std::abs(matrix(x).mean() - 1) < 0.0165);
+  CHECK(matrix(x) == matrix(mask));
 }
 
 TEST_CASE("softmax and cross-entropy agree with their definition and their gradient", "[layers]") {
@@ -118,54 +149,88 @@ TEST_CASE("large logits do not overflow the softmax", "[layers]") {
   CHECK(dlogits(0, 2) == -1.0F);
 }
 
-TEST_CASE("the network's gradients are those of its loss, with and without batch normalization", "[layers]") {
-  for (const bool batch_norm : {true, false}) {
-    CAPTURE(batch_norm);
-    Random random(4);
-    Network<double> network({3, {5, 4}, 3}, batch_norm, 1.0, random);
-    const Batch<double> x = random_batch(6, 3, random);
-    const std::vector<int> labels = {0, 1, 2, 2, 1, 0};
-    Batch<double> dlogits;
-    const auto loss = [&] { return softmax_cross_entropy(network.forward(x), labels, dlogits); };
+TEST_CASE("the network's gradients are those of its loss, with every activation, normalization and dropout",
+          "[layers]") {
+  for (const Activation activation : {Activation::relu, Activation::sigmoid}) {
+    for (const bool batch_norm : {true, false}) {
+      for (const double dropout : {0.0, 0.4}) {
+        CAPTURE(activation == Activation::relu, batch_norm, dropout);
+        Random random(4);
+        NetworkShape shape;
+        shape.inputs = 3;
+        shape.hidden = {5, 4};
+        shape.outputs = 3;
+        shape.activation = activation;
+        shape.batch_norm = batch_norm;
+        shape.dropout = dropout;
+        Network<double> network(shape, random);
+        const Batch<double> x = random_batch(6, 3, random);
+        const std::vector<int> labels = {0, 1, 2, 2, 1, 0};
+        Batch<double> dlogits;
+        const auto loss = [&] {
+          Random same(7);  // the same values are dropped each time
+          return softmax_cross_entropy(network.forward(x, same), labels, dlogits);
+        };
 
-    // Away from the initial biases of 0: a sample that no unit answers to would sit on the next ReLU's kink.
-    std::vector<Parameter<double>> parameters = network.parameters();
-    CHECK(parameters.size() == (batch_norm ? 10U : 6U));
-    for (Parameter<double>& parameter : parameters) {
-      for (double& value : parameter.value) value += 0.3 * random.normal();
-    }
+        // Away from the initial biases of 0: a sample that no unit answers to would sit on the next ReLU's kink.
+        std::vector<Parameter<double>> parameters = network.parameters();
+        CHECK(parameters.size() == (batch_norm ? 8U : 6U));
+        for (Parameter<double>& parameter : parameters) {
+          for (double& value : parameter.value) value += 0.3 * random.normal();
+        }
 
-    loss();
-    network.zero_grad();
-    network.backward(x, dlogits);
-    for (std::size_t p = 0; p < parameters.size(); ++p) {
-      for (Index i = 0; i < parameters[p].value.size(); ++i) {
-        CAPTURE(p, i);
-        const double gradient = parameters[p].gradient(i);
-        CHECK(std::abs(gradient - central_difference(parameters[p].value(i), loss)) < tolerance);
+        loss();
+        network.backward(x, dlogits);
+        for (std::size_t p = 0; p < parameters.size(); ++p) {
+          for (Index i = 0; i < parameters[p].value.size(); ++i) {
+            CAPTURE(p, i);
+            const double gradient = parameters[p].gradient(i);
+            CHECK(std::abs(gradient - central_difference(parameters[p].value(i), loss)) < tolerance);
+          }
+        }
       }
     }
   }
 }
 
+TEST_CASE("a frozen gamma or beta is no parameter of the network", "[layers]") {
+  NetworkShape shape;
+  shape.inputs = 4;
+  shape.hidden = {3};
+  shape.outputs = 2;
+  const auto count = [&](bool gamma, bool beta) {
+    shape.gamma = gamma;
+    shape.beta = beta;
+    Random random(5);
+    return Network<float>(shape, random).parameters().size();
+  };
+  CHECK(count(true, true) == 5);  // two weights, gamma, beta, the output's bias
+  CHECK(count(false, true) == 4);
+  CHECK(count(true, false) == 4);
+  CHECK(count(false, false) == 3);
+}
+
 TEST_CASE("with and without batch normalization a network starts from the same weights", "[layers]") {
   Random random_with(5);
   Random random_without(5);
-  const NetworkShape shape{4, {3}, 2};
-  Network<float> with(shape, true, 2.0, random_with);
-  Network<float> without(shape, false, 2.0, random_without);
+  NetworkShape shape;
+  shape.inputs = 4;
+  shape.hidden = {3};
+  shape.outputs = 2;
+  shape.weight_scale = 2;
+  Network<float> with(shape, random_with);
+  shape.batch_norm = false;
+  Network<float> without(shape, random_without);
   CHECK((with.parameters().front().value == without.parameters().front().value).all());
-  CHECK((with.parameters().back().value == without.parameters().back().value).all());
+  const auto weights_of_output = [](Network<float>& network) { return *(network.parameters().end() - 2); };
+  CHECK((weights_of_output(with).value == weights_of_output(without).value).all());
   CHECK(random_with.uniform() == random_without.uniform());
 }
 
-TEST_CASE("a step of the optimizer follows its formula", "[layers]") {
+TEST_CASE("a step of gradient descent follows its formula", "[layers]") {
   double value = 1;
   double gradient = 2;
-  Sgd<double> optimizer({{&value, &gradient, 1}}, 0.5);
-  optimizer.step(0.1);  // velocity 2
+  std::vector<Parameter<double>> parameters{{&value, &gradient, 1}};
+  sgd_step(parameters, 0.1);
   CHECK(std::abs(value - 0.8) < 1e-15);
-  gradient = 1;
-  optimizer.step(0.1);  // velocity 0.5 * 2 + 1 = 2
-  CHECK(std::abs(value - 0.6) < 1e-15);
 }

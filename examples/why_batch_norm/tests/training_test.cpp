@@ -1,87 +1,84 @@
 // Whole training runs.
 
-#include <cmath>
-#include <cstddef>
-#include <stdexcept>
-#include <vector>
+#include "../training.hpp"
+
+#include <limits>
 
 #include "../../../tests/catch.hpp"
 #include "../draw_digits.hpp"
-#include "../experiment.hpp"
+#include "../load_dataset.hpp"
 
 using namespace why_batch_norm;
 
 namespace {
 
-struct NoObserver {
-  void epoch_done(std::size_t, const RunSettings&, const EpochResult&) {}
-  void run_done(std::size_t, const RunSettings&, const RunResult&) {}
-};
+Dataset digits() { return limited(draw_dataset(1200, 300, 1), {1000, 100, 300}); }
 
-TrainingOptions small_options() {
-  TrainingOptions options;
-  options.hidden = {32, 32};
-  options.batch_size = 32;
-  options.epochs = 3;
-  return options;
+nlohmann::json train_quietly(const Dataset& data, const Settings& settings) {
+  return train(data, settings, [](Index) {});
 }
 
-void check_equal(const RunResult& a, const RunResult& b) {
-  CHECK(a.diverged == b.diverged);
-  REQUIRE(a.epochs.size() == b.epochs.size());
-  for (std::size_t i = 0; i < a.epochs.size(); ++i) {
-    if (!(a.diverged && i + 1 == a.epochs.size())) CHECK(a.epochs[i].loss == b.epochs[i].loss);
-    CHECK(a.epochs[i].test_accuracy == b.epochs[i].test_accuracy);
-  }
+Settings small_settings() {
+  Settings settings;
+  settings.hidden = {32, 32};
+  settings.batch_size = 32;
+  settings.steps = 100;
+  return settings;
 }
 
 }  // namespace
 
-TEST_CASE("the results are the same for any number of threads", "[training]") {
-  const Dataset data = draw_dataset(200, 100, 1);
-  NoObserver observer;
-  const auto run = [&](unsigned threads) {
-    return run_experiment(data, small_options(), {0.01, 1}, {1, 30}, threads, observer);
-  };
-  const std::vector<Comparison> one = run(1);
-  REQUIRE(one.size() == 4);
-  for (const unsigned threads : {2U, 3U, 7U}) {
-    const std::vector<Comparison> many = run(threads);
-    REQUIRE(many.size() == one.size());
-    for (std::size_t i = 0; i < one.size(); ++i) {
-      CHECK(many[i].learning_rate == one[i].learning_rate);
-      CHECK(many[i].weight_scale == one[i].weight_scale);
-      check_equal(many[i].with, one[i].with);
-      check_equal(many[i].without, one[i].without);
-    }
+TEST_CASE("drawn digits are learned, with and without batch normalization", "[training]") {
+  for (const bool batch_norm : {true, false}) {
+    Settings settings = small_settings();
+    settings.batch_norm = batch_norm;
+    settings.evaluate_at = {0, 50};
+    const nlohmann::json result = train_quietly(digits(), settings);
+    CHECK(result["diverged"] == false);
+    REQUIRE(result["curve"].size() == 3);
+    CHECK(result["curve"][0]["loss"].is_null());
+    CHECK(result["curve"][2]["step"] == 100);
+    CHECK(result["curve"][2]["loss"].get<double>() < result["curve"][1]["loss"].get<double>());
+    CHECK(result["curve"][2]["test"].get<double>() > 0.6);  // guessing gives 0.1
   }
 }
 
-TEST_CASE("drawn digits are learned", "[training]") {
-  const Dataset data = draw_dataset(1000, 300, 1);
-  const RunResult result = train(data, small_options(), {0.1, 1.0, true}, [](const EpochResult&) {});
-  CHECK(result.epochs.size() == 3);
-  CHECK(result.final_accuracy() > 0.8);  // guessing gives 0.1
-  CHECK(result.epochs.front().loss > result.epochs.back().loss);
+TEST_CASE("the same settings give the same result, and another seed another", "[training]") {
+  Settings settings = small_settings();
+  settings.dropout = 0.3;
+  const nlohmann::json result = train_quietly(digits(), settings);
+  CHECK(train_quietly(digits(), settings) == result);
+  settings.seed = 2;
+  CHECK(train_quietly(digits(), settings) != result);
 }
 
 TEST_CASE("a run whose loss is not finite stops and says so", "[training]") {
-  const Dataset data = draw_dataset(200, 100, 1);
-  const RunResult result = train(data, small_options(), {1000.0, 100.0, false}, [](const EpochResult&) {});
-  CHECK(result.diverged);
-  CHECK(result.epochs.size() == 1);
+  Dataset data = digits();
+  data.train.images.setConstant(std::numeric_limits<float>::infinity());
+  const nlohmann::json result = train_quietly(data, small_settings());
+  CHECK(result["diverged"] == true);
+  CHECK(result["curve"].back()["step"] == 1);
 }
 
-TEST_CASE("the learning rate falls from all of it to nearly nothing", "[training]") {
-  CHECK(cosine_decay(0, 100) == 1.0);
-  CHECK(std::abs(cosine_decay(50, 100) - 0.5) < 1e-15);
-  CHECK(cosine_decay(99, 100) < 0.001);
+TEST_CASE("a batch larger than the training images is an error", "[training]") {
+  Settings settings = small_settings();
+  settings.train_images = 31;
+  CHECK_THROWS_WITH(train_quietly(digits(), settings),
+                    "settings: expected a batch_size of at most 31, as many as there are training images, got 32");
 }
 
-TEST_CASE("an exception in a run reaches the caller", "[training]") {
-  struct Thrower : NoObserver {
-    void run_done(std::size_t, const RunSettings&, const RunResult&) { throw std::runtime_error("stop"); }
-  } observer;
-  const Dataset data = draw_dataset(50, 20, 1);
-  CHECK_THROWS_WITH(run_experiment(data, small_options(), {0.1}, {1}, 2, observer), "stop");
+TEST_CASE("what the settings ask for is measured where they ask for it", "[training]") {
+  Settings settings = small_settings();
+  settings.percentiles_at = {0, 100};
+  settings.gradient_norms_at = {0};
+  settings.training_accuracy = true;
+  settings.parameters = true;
+  settings.inference = true;
+  const nlohmann::json result = train_quietly(digits(), settings);
+  CHECK(result["percentiles"].size() == 2);
+  REQUIRE(result["gradient_norms"].size() == 1);
+  CHECK(result["gradient_norms"][0]["norms"].size() == 3);  // two hidden layers and the output
+  CHECK(result["curve"].back().contains("training"));
+  CHECK(result["parameters"]["gamma"].size() == 2);
+  CHECK(result.contains("inference"));
 }
