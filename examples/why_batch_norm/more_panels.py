@@ -49,16 +49,16 @@ class Gradients:
             arm: {at: extremes(n for s in self.scales for run in norms[arm][s][at] for n in run) for at in times} for arm in ARMS
         }
         ratio = {
-            at: 10 ** mean(math.log10(run[0] / run[self.depth - 1]) for s in self.scales for run in norms[WITH][s][at])
+            at: geometric_mean(run[0] / run[self.depth - 1] for s in self.scales for run in norms[WITH][s][at] if min(run) > 0)
             for at in times
         }
         inside = diverged[WITH] == 0 and all(self.smallest <= low and high <= self.largest for low, high in ends[WITH].values())
         even = all(1 / self.bound <= r <= self.bound for r in ratio.values())
 
         def described(at):
-            return (
-                f"from {number(ends[WITH][at][0])} to {number(ends[WITH][at][1])} with it, from {number(ends[WITHOUT][at][0])} "
-                f"to {number(ends[WITHOUT][at][1])} without"
+            return ", ".join(
+                f"from {number(ends[arm][at][0])} to {number(ends[arm][at][1])} {'with it' if arm == WITH else 'without'}"
+                for arm in ARMS
             )
 
         sentence = (
@@ -80,8 +80,14 @@ class Gradients:
 
 
 def extremes(values):
+    """The least and the largest; 0 and 0 of none, where every run diverged."""
     values = list(values)
-    return [min(values), max(values)]
+    return [min(values), max(values)] if values else [0.0, 0.0]
+
+
+def geometric_mean(values):
+    logarithms = [math.log10(value) for value in values]
+    return 10 ** mean(logarithms) if logarithms else 0.0
 
 
 class Regularization:

@@ -11,7 +11,7 @@ import statistics
 
 WITH, WITHOUT = "with batch norm", "without"
 ARMS = {WITH: True, WITHOUT: False}
-CHANCE_FACTOR = 0.9  # a run "trains" if it ends within this factor of the best accuracy of its panel
+TRAINS = 0.9  # a run "trains" if it ends within this factor of the best accuracy that it is compared with
 
 
 def settings(scale, **changes):
@@ -204,10 +204,8 @@ class LearningRates:
         target = math.floor(98 * ends[WITHOUT][best[WITHOUT]]["mean"]) / 100
         reached = {arm: [steps_to(run, target) for run in runs[arm][best[arm]]] for arm in ARMS}
         same_rate = [steps_to(run, target) for run in runs[WITH][best[WITHOUT]]]
-        top = max(ends[arm][best[arm]]["mean"] for arm in ARMS)
-        largest = {
-            arm: max(rate for rate in self.rates if ends[arm][rate]["mean"] >= CHANCE_FACTOR * top) for arm in ARMS
-        }
+        enough = {arm: TRAINS * ends[arm][best[arm]]["mean"] for arm in ARMS}
+        largest = {arm: max(rate for rate in self.rates if ends[arm][rate]["mean"] >= enough[arm]) for arm in ARMS}
         complete = {arm: [step if step is not None else math.inf for step in reached[arm]] for arm in ARMS}
         at_same = mean(step if step is not None else math.inf for step in same_rate)
         wider = largest[WITH] > largest[WITHOUT]
@@ -283,10 +281,10 @@ class Initialization:
         best = {arm: {s: best_rate(runs[arm][s]) for s in self.scales} for arm in ARMS}
         ends = {arm: {s: spread(final(run) for run in runs[arm][s][best[arm][s]]) for s in self.scales} for arm in ARMS}
         top = max(ends[arm][s]["mean"] for arm in ARMS for s in self.scales)
-        trained = {arm: [s for s in self.scales if ends[arm][s]["mean"] >= CHANCE_FACTOR * top] for arm in ARMS}
+        trained = {arm: [s for s in self.scales if ends[arm][s]["mean"] >= TRAINS * top] for arm in ARMS}
         settings_trained = {
             arm: sum(
-                mean(final(run) for run in runs[arm][s][r]) >= CHANCE_FACTOR * top for s in self.scales for r in self.rates
+                mean(final(run) for run in runs[arm][s][r]) >= TRAINS * top for s in self.scales for r in self.rates
             )
             for arm in ARMS
         }

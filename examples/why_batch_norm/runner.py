@@ -149,13 +149,14 @@ class Trainers:
                 except queue.Empty:
                     return
                 whole = costs[id(settings)]
-                told = 0.0
+                told = 0
 
                 def advance(share):
                     nonlocal told
+                    now = int(whole * share)
                     with lock:
-                        bar.update(whole * share - told)
-                    told = whole * share
+                        bar.update(now - told)
+                    told = now
 
                 try:
                     result = trainer.run(settings, lambda step: advance(step / (settings["steps"] + 1)))

@@ -78,6 +78,7 @@ class WhyBatchNorm(unittest.TestCase):
         broken.mkdir()
         self.assertEqual(error(WORK / "absent"), "why_batch_norm: WORK/absent: expected a folder with images, found none")
         self.assertRegex(error(broken), "^why_batch_norm: WORK/broken: expected a file train-images-idx3-ubyte or ")
+        (broken / "train-labels-idx1-ubyte").write_bytes(b"")
         whole = gzip.compress(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 7]))
         (broken / "train-images-idx3-ubyte.gz").write_bytes(whole[:-3])
         self.assertRegex(error(broken), "^why_batch_norm: WORK/broken/train-images-idx3-ubyte.gz: cannot be read to its end: ")
