@@ -2,8 +2,8 @@
 
 import math
 
-from panels import ARMS, WITH, WITHOUT, best_rate, curves, final, mean, number, percent, percent_spread
-from panels import at_the_end, clearly_more, settings, spread, stringed, verdict
+from panels import ARMS, WITH, WITHOUT, best_rate, curves, final, mean, number, percent, percent_spread, points
+from panels import clearly_more, settings, spread, stringed, verdict
 
 
 class Gradients:
@@ -128,14 +128,14 @@ class Regularization:
         smaller = clearly_more(gap["neither"], gap["batch norm"])
         better = clearly_more(test["batch norm"], test["neither"])
         spares = not clearly_more(test["dropout"], test["batch norm"])
-        points = {arm: f"{100 * gap[arm]['mean']:.1f}" for arm in self.arms}
+        gaps = {arm: points(gap[arm]["mean"]) for arm in self.arms}
         sentence = (
-            f"The gap is {points['batch norm']} points with it, {points['neither']} with neither, {points['dropout']} with "
-            f"dropout, {points['both']} with both; test accuracy {percent(test['batch norm']['mean'])}, "
+            f"The gap is {gaps['batch norm']} points with it, {gaps['neither']} with neither, {gaps['dropout']} with "
+            f"dropout, {gaps['both']} with both; test accuracy {percent(test['batch norm']['mean'])}, "
             f"{percent(test['neither']['mean'])}, {percent(test['dropout']['mean'])}, {percent(test['both']['mean'])}. "
             + ("The gap is smaller" if smaller else "The gap is not smaller, as it fits the training images better")
-            + (", and the test accuracy higher than with neither" if better else ", and the test accuracy not clearly higher")
-            + (" and not below dropout's." if spares else ", and below dropout's.")
+            + f"; the test accuracy is {'' if better else 'not clearly '}higher than with neither, and "
+            + ("not below dropout's." if spares else "below dropout's.")
         )  # fmt: skip
         return {
             "held": verdict(smaller, spares),
@@ -206,8 +206,8 @@ class Affine:
             f"Set to sqrt(variance + epsilon) and the mean they undo the normalization to {identity:.0e} of the largest value. "
             f"Training moves gamma by {moved['sigmoid']['mean |gamma - 1|']:.2f} (sigmoid) and "
             f"{moved['relu']['mean |gamma - 1|']:.2f} (ReLU) in the mean, beta by {moved['sigmoid']['mean |beta|']:.2f} and "
-            f"{moved['relu']['mean |beta|']:.2f}. Freezing both costs {100 * cost['sigmoid']:.1f} and {100 * cost['relu']:.1f} "
-            f"points of test accuracy (the spread over the seeds is {100 * noise['sigmoid']:.1f} and {100 * noise['relu']:.1f})"
+            f"{moved['relu']['mean |beta|']:.2f}. Freezing both costs {points(cost['sigmoid'])} and {points(cost['relu'])} "
+            f"points of test accuracy (the spread over the seeds is {points(noise['sigmoid'])} and {points(noise['relu'])})"
             + ending
         )
         return {
@@ -246,7 +246,7 @@ class Inference:
         steps = max(4, scale.steps(20000) // batch_size)  # as many images in every run
         return settings(
             scale, batch_norm=ARMS[arm], learning_rate=rate, batch_size=batch_size, seed=seed, steps=steps,
-            evaluate_at=[steps // 2, steps],
+            evaluate_at=scale.points_up_to(steps, 2),
         )  # fmt: skip
 
     def plan(self, scale):
@@ -276,7 +276,7 @@ class Inference:
         }  # fmt: skip
         tiny = {
             arm: [
-                [final(run) for run in max(tiny_runs[arm][size].values(), key=lambda rs: mean(map(at_the_end, rs)))]
+                [final(run) for run in max(tiny_runs[arm][size].values(), key=lambda rs: mean(final(r, "validation") for r in rs))]
                 for size in self.batches
             ] for arm in ARMS
         }  # fmt: skip

@@ -30,12 +30,8 @@ def spread(values):
 
 
 def final(result, key="test"):
-    return result["curve"][-1][key]
-
-
-def at_the_end(result):
-    """The validation accuracy, averaged over the last three points at which the run was measured, as one is noisy."""
-    return mean(entry["validation"] for entry in result["curve"][-3:]) if not result["diverged"] else 0.0
+    """An accuracy at the end: the mean over the last three points of the run, as it wanders at a constant learning rate."""
+    return mean(entry[key] for entry in result["curve"][-3:]) if not result["diverged"] else result["curve"][-1][key]
 
 
 def clearly_more(a, b):
@@ -74,12 +70,28 @@ def steps_to(result, accuracy, key="test"):
     return None
 
 
+def average(steps):
+    """The mean number of steps; infinite where a seed never got there."""
+    return mean(step if step is not None else math.inf for step in steps)
+
+
+def steps_described(steps):
+    if None in steps:
+        return "more steps than were taken"
+    return f"{mean(steps):,.0f} steps ({min(steps):,.0f} to {max(steps):,.0f})"
+
+
 def best_rate(runs_by_rate):
-    return max(runs_by_rate, key=lambda rate: mean(at_the_end(run) for run in runs_by_rate[rate]))
+    return max(runs_by_rate, key=lambda rate: mean(final(run, "validation") for run in runs_by_rate[rate]))
 
 
 def percent(value, digits=1):
     return f"{100 * value:.{digits}f} %"
+
+
+def points(difference):
+    """A difference of shares in percentage points."""
+    return f"{round(100 * difference, 1) + 0.0:.1f}"
 
 
 def percent_spread(found):
@@ -142,9 +154,8 @@ class Paper:
         runs = {arm: [results[self.run(scale, arm, best[arm], seed)] for seed in scale.seed_numbers()] for arm in ARMS}
         ends = {arm: spread(final(run) for run in runs[arm]) for arm in ARMS}
         drifts = {arm: spread(self.drift(run) for run in runs[arm]) for arm in ARMS}
-        target = ends[WITHOUT]["mean"]
-        reached = [steps_to(run, target) for run in runs[WITH]]
-        share = mean(step if step is not None else math.inf for step in reached) / self.steps(scale)
+        target = math.floor(98 * min(ends[arm]["mean"] for arm in ARMS)) / 100
+        reached = {arm: [steps_to(run, target) for run in runs[arm]] for arm in ARMS}
         unit_curves = {}
         for arm in ARMS:
             entries = runs[arm][0]["percentiles"]
@@ -152,12 +163,14 @@ class Paper:
                 "step": [entry["step"] for entry in entries],
                 "percentiles": [[entry["values"][i][0] for entry in entries] for i in range(3)],
             }
-        faster, higher = share < 1, clearly_more(ends[WITH], ends[WITHOUT])
+        faster, higher = average(reached[WITH]) < average(reached[WITHOUT]), clearly_more(ends[WITH], ends[WITHOUT])
+        lower = clearly_more(ends[WITHOUT], ends[WITH])
         calmer = clearly_more(drifts[WITHOUT], drifts[WITH])
         sentence = (
-            f"With it {percent_spread(ends[WITH])} after {self.steps(scale):,} steps, without {percent_spread(ends[WITHOUT])}"
-            + (f", which it reaches in {percent(share, 0)} of the steps. " if math.isfinite(share) else ", which it does not reach. ")
-            + ("" if higher else "The two ends do not differ by more than the seeds do. ")
+            f"To reach {percent(target, 0)} takes {steps_described(reached[WITH])} with it, "
+            f"{steps_described(reached[WITHOUT])} without. It ends at {percent_spread(ends[WITH])} after {self.steps(scale):,} "
+            f"steps, without at {percent_spread(ends[WITHOUT])}. "
+            + ("" if higher else "So it ends lower here. " if lower else "The ends differ by no more than the seeds do. ")
             + f"The median of a unit's input wanders by {drifts[WITH]['mean']:.2f} of its spread, without by "
             f"{drifts[WITHOUT]['mean']:.2f}."
         )
@@ -166,7 +179,7 @@ class Paper:
             "sentence": sentence,
             "measured": {
                 "best learning rate": best, "final test accuracy": ends, "drift of the median": drifts,
-                "share of the steps to the final accuracy without": share if math.isfinite(share) else None,
+                "target": target, "steps to the target": reached,
             },
             "series": {"curves": {arm: curves(runs[arm]) for arm in ARMS}, "unit": unit_curves, "best": best},
         }  # fmt: skip
@@ -206,18 +219,14 @@ class LearningRates:
         same_rate = [steps_to(run, target) for run in runs[WITH][best[WITHOUT]]]
         enough = {arm: TRAINS * ends[arm][best[arm]]["mean"] for arm in ARMS}
         largest = {arm: max(rate for rate in self.rates if ends[arm][rate]["mean"] >= enough[arm]) for arm in ARMS}
-        complete = {arm: [step if step is not None else math.inf for step in reached[arm]] for arm in ARMS}
-        at_same = mean(step if step is not None else math.inf for step in same_rate)
+        at_same = average(same_rate)
         wider = largest[WITH] > largest[WITHOUT]
-        faster = mean(complete[WITH]) < mean(complete[WITHOUT])
+        faster = average(reached[WITH]) < average(reached[WITHOUT])
         # It would come from the rate alone if at the same rate there were hardly anything to gain.
-        by_rate = best[WITH] > best[WITHOUT] and at_same > 0.8 * mean(complete[WITHOUT])
-        described = {
-            arm: f"{mean(complete[arm]):,.0f} steps ({min(complete[arm]):,.0f} to {max(complete[arm]):,.0f})"
-            if all(map(math.isfinite, complete[arm])) else "never by some seeds" for arm in ARMS
-        }  # fmt: skip
+        by_rate = best[WITH] > best[WITHOUT] and at_same > 0.8 * average(reached[WITHOUT])
+        described = {arm: steps_described(reached[arm]) for arm in ARMS}
         sentence = (
-            f"{percent(target, 0)} is reached in {described[WITH]} with it, at its best rate of {best[WITH]:g}, and in "
+            f"To reach {percent(target, 0)} takes {described[WITH]} with it, at its best rate of {best[WITH]:g}, and "
             f"{described[WITHOUT]} without, at {best[WITHOUT]:g}. The largest rate that trains is {largest[WITH]:g} with "
             f"it and {largest[WITHOUT]:g} without. "
             + (
