@@ -38,7 +38,7 @@ class Picture:
     """A figure with a title, what was claimed and by whom, the legend, the axes, and below what came of it."""
 
     def __init__(
-        self, ground, panel, height, columns, legend=(), *, ratios=None, rows=1, gap=0.30, left=0.72, row_gap=0.2, title_room=0.0,
+        self, ground, panel, height, columns, legend=(), *, ratios=None, rows=1, gap=0.30, left=0.78, row_gap=0.2, title_room=0.0,
         patches=False,
     ):  # fmt: skip
         self.colors = GROUNDS[ground]
@@ -55,16 +55,19 @@ class Picture:
                 "lines.markersize": 4.5, "path.simplify_threshold": 0.5,
             }
         )  # fmt: skip
-        claim = textwrap.wrap(panel["claim"] + ".", 128)
-        source = textwrap.wrap(f"{panel['source']}. {panel['setting']}", 136)
-        words = {"held": "Held here.", "partly": "Held in part here.", "not held": "Did not hold here."}
-        said = textwrap.wrap(words[panel["held"]] + " " + panel["sentence"], 130)
+        claim = textwrap.wrap(panel["claim"] + ".", 122)
+        source = textwrap.wrap(panel["source"], 130)
+        said = textwrap.wrap(panel["sentence"], 126)
         line = 0.175
         top = 0.52 + line * (len(claim) + len(source)) + (0.34 if legend else 0.12) + title_room
-        bottom = 0.60 + line * len(said) + 0.08
+        bottom = 0.60 + (line * len(said) + 0.08 if said else 0)
         whole = top + height + bottom
         self.figure = plt.figure(figsize=(WIDTH, whole))
         self.figure.text(0.2 / WIDTH, 1 - 0.17 / whole, panel["title"], size=13, weight="bold", va="top")
+        word, style = {"held": ("held", 2), "partly": ("held in part", 1), "not held": ("did not hold", 3), "": ("", 0)}[panel["held"]]
+        right = 1 - 0.2 / WIDTH
+        self.figure.text(right, 1 - 0.11 / whole, word, size=10.5, weight="bold", va="top", ha="right", color=self.color(style))
+        self.figure.text(right, 1 - 0.30 / whole, panel["setting"], size=8.2, va="top", ha="right", color=self.colors["faint"])
         y = whole - 0.50
         for text in claim:
             self.figure.text(0.2 / WIDTH, y / whole, text, size=9, va="top")
@@ -139,6 +142,12 @@ def logarithmic(axes, values, label):
     axes.set_xlabel(label)
 
 
+def logarithmic_steps(axes):
+    axes.set_xscale("log")
+    thousands(axes)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def thousands(axes):
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
@@ -187,9 +196,10 @@ def paper(ground, panel):
     percent_axis(left)
     for axes in picture.axes:
         axes.set_xlabel("training step")
+    for axes in units:
         axes.locator_params(axis="x", nbins=4)
         thousands(axes)
-    left.set_xlim(left=0)
+    logarithmic_steps(left)
     return picture
 
 
@@ -218,7 +228,7 @@ def learning_rates(ground, panel):
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     right.yaxis.set_minor_formatter(NullFormatter())
     right.set_ylabel("training steps")
-    right.set_title(f"Steps to {100 * series['target']:.0f} % test accuracy, where all seeds reach it", loc="left")
+    right.set_title(f"Steps to {100 * series['target']:.0f} %, where all seeds reach it", loc="left")
     return picture
 
 
@@ -358,7 +368,7 @@ def inference(ground, panel):
     left.set_xlabel("batch size at inference")
     percent_axis(left)
     left.set_title("A forgotten eval()", loc="left")
-    label(picture, left, [("running averages", 2), ("shuffled", 0), ("sorted by class", 3)])
+    label(picture, left, [("running averages", 2), ("shuffled", 0), ("sorted by class", 3)], "center right")
     for i, arm in enumerate((WITH, WITHOUT)):
         picture.spread(middle, range(len(series["batches"])), series["tiny"][arm], i)
     middle.set_xticks(range(len(series["batches"])), [str(size) for size in series["batches"]])
@@ -377,9 +387,9 @@ def inference(ground, panel):
     return picture
 
 
-def label(picture, axes, names):
+def label(picture, axes, names, loc="lower right"):
     handles = [plt.Line2D([], [], color=picture.color(i), linestyle=LINES[i], marker=MARKERS[i]) for _, i in names]
-    axes.legend(handles, [name for name, _ in names], loc="lower right", frameon=True, fontsize=8, handlelength=2.2,
+    axes.legend(handles, [name for name, _ in names], loc=loc, frameon=True, fontsize=8, handlelength=2.2,
                 facecolor=picture.colors["ground"], edgecolor="none", framealpha=0.85, borderaxespad=0.2)  # fmt: skip
 
 
@@ -388,11 +398,10 @@ def overview(ground, found):
     by_id = {panel["id"]: panel for panel in found["panels"]}
     first, second = by_id["1_paper_experiment"]["series"], by_id["2_learning_rates"]["series"]
     words = {
-        "title": "What batch normalization does", "setting": setting(found), "held": "held", "sentence": "",
+        "title": "What batch normalization does", "setting": setting(found), "held": "", "sentence": "",
         "claim": "It learns faster, and from a wider range of learning rates", "source": "Three hidden layers of 100 units",
     }  # fmt: skip
     picture = Picture(ground, words, 2.5, 2, [(arm, i) for i, arm in enumerate((WITH, WITHOUT))], gap=0.2)
-    picture.figure.texts[-1].remove()  # the verdict, which belongs to the panels
     left, right = picture.axes
     for i, arm in enumerate((WITH, WITHOUT)):
         picture.band(left, first["curves"][arm]["step"], first["curves"][arm], i)
@@ -402,8 +411,7 @@ def overview(ground, found):
     rates = [f"{first['best'][arm]:g}" for arm in (WITH, WITHOUT)]
     left.set_title(f"Sigmoids, each at its best learning rate ({rates[0]}, {rates[1]})", loc="left")
     left.set_xlabel("training step")
-    left.set_xlim(left=0)
-    thousands(left)
+    logarithmic_steps(left)
     right.set_title("ReLUs, at every learning rate", loc="left")
     right.set_ylabel("")
     logarithmic(right, second["rates"], "learning rate")
@@ -411,7 +419,7 @@ def overview(ground, found):
 
 
 def setting(found):
-    return f"{found['data']['name']}, {found['seeds']} seeds."
+    return f"{found['data']['name']}, {found['seeds']} seeds"
 
 
 DRAWINGS = {

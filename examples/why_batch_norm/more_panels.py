@@ -10,7 +10,7 @@ class Gradients:
     """Gradients that neither vanish nor explode."""
 
     id = "4_gradients"
-    title = "Gradients neither vanish nor explode"
+    title = "Does it keep gradients from vanishing and exploding?"
     claim = "In 20 layers no layer's gradient vanishes or explodes, at the start and after 200 steps, whatever the initial weights"
     source = "Ioffe and Szegedy 2015, section 3.3; against it Yang et al. 2019 (arXiv 1902.08129): they grow from layer to layer"
     scales = (0.5, 1, 2)
@@ -94,7 +94,7 @@ class Regularization:
     """Regularization, beside dropout."""
 
     id = "5_regularization"
-    title = "It regularizes, and can take dropout's place"
+    title = "Does it regularize, in dropout's place?"
     claim = "With batch normalization the gap between training and test accuracy is smaller, so that dropout can be left out"
     source = "Ioffe and Szegedy 2015, section 3.4"
     arms = {
@@ -153,7 +153,7 @@ class Affine:
     """Gamma and beta."""
 
     id = "6_gamma_beta"
-    title = "Gamma and beta keep what the network can represent"
+    title = "Do gamma and beta keep what the network can represent?"
     claim = "Gamma and beta can undo the normalization, training moves them from 1 and 0, and without them the network is worse"
     source = "Ioffe and Szegedy 2015, section 3"
     arms = {
@@ -228,7 +228,7 @@ class Inference:
     """Inference by running averages."""
 
     id = "7_inference"
-    title = "Inference uses running averages, and must"
+    title = "Does inference need the running averages?"
     claim = "By running averages a batch of 1 gives what one of 256 gives; a forgotten eval(), tiny batches and a momentum too small spoil it"
     source = "Ioffe and Szegedy 2015, section 3.1 and algorithm 2; for tiny batches Wu and He 2018 (arXiv 1803.08494), figure 1"
     momenta = (0.1, 0.01, 0.001)

@@ -86,7 +86,7 @@ def best_rate(runs_by_rate):
 
 
 def percent(value, digits=1):
-    return f"{100 * value:.{digits}f} %"
+    return f"{100 * value:.{digits}f}\u00a0%"
 
 
 def points(difference):
@@ -95,7 +95,7 @@ def points(difference):
 
 
 def percent_spread(found):
-    return f"{100 * found['mean']:.1f} ± {100 * found['deviation']:.1f} %"
+    return f"{100 * found['mean']:.1f} ± {100 * found['deviation']:.1f}\u00a0%"
 
 
 def number(value):
@@ -106,7 +106,7 @@ class Paper:
     """The paper's own experiment, on these images."""
 
     id = "1_paper_experiment"
-    title = "Batch normalization trains faster, and further"
+    title = "Does it train faster, and further?"
     claim = "The network with batch normalization learns in fewer steps, ends higher, and the inputs of its units drift less"
     source = "Ioffe and Szegedy 2015, section 4.1 and figure 1: three hidden layers of 100 sigmoids, batches of 60"
     rates = (0.3, 1, 3, 10)
@@ -189,7 +189,7 @@ class LearningRates:
     """Faster convergence by higher learning rates."""
 
     id = "2_learning_rates"
-    title = "It allows higher learning rates, and learns faster"
+    title = "Does it allow higher learning rates, and learn faster?"
     claim = "With batch normalization higher learning rates train, at its best one it is faster, and the speed comes from the higher rate"
     source = "Bjorck et al. 2018 (arXiv 1806.02375), section 2 and figure 1; Ioffe and Szegedy 2015, section 3.3"
     rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
@@ -257,7 +257,7 @@ class Initialization:
     """Less dependence on initialization."""
 
     id = "3_initialization"
-    title = "The scale of the initial weights matters less"
+    title = "Does the scale of the initial weights matter less?"
     claim = "With batch normalization the network trains from initial weights of a wider range of scales"
     source = "Ioffe and Szegedy 2015, sections 1 and 3.3"
     scales = (0.01, 0.1, 1, 10, 100)
