@@ -109,10 +109,10 @@ def table(found):
 
 
 def best_line(found):
-    """The best of the learning rates, as the second panel has it; nothing without that panel."""
+    """The accuracies at the end, each at its best learning rate, as the second panel has them; nothing without that panel."""
     for panel in found["panels"]:
         if panel["id"] == panels.LearningRates.id:
-            best = panel["measured"]["best test accuracy"]
+            best = panel["measured"]["test accuracy at the best learning rate"]
             return (
                 f"best test accuracy: {100 * best[panels.WITH]['mean']:.2f} % with batch normalization, "
                 f"{100 * best[panels.WITHOUT]['mean']:.2f} % without"
