@@ -4,7 +4,7 @@
 #   bash cmake/bootstrap.sh PRESET [--install-only]
 #
 # PRESET is one of:
-#   demo    digits learned with and without batch normalization
+#   demo    the claims about batch normalization, measured on real images and drawn
 #   test    the tests
 #   bench   the benchmarks and their table
 #   asan    the tests under the address and undefined behaviour sanitizers
@@ -40,8 +40,10 @@ esac
 # What this preset needs, as Debian names it. A need is "PACKAGE" (installed or not, as dpkg says) or "PACKAGE:PROGRAM"
 # (anything of that name on PATH will do).
 needs=(cmake:cmake make:make g++:c++ libeigen3-dev)
+example=(libcli11-dev nlohmann-json3-dev zlib1g-dev python3:python3 python3-matplotlib python3-tqdm)
 case $preset in
-  test) needs+=(catch2 libboost-dev pkgconf:pkg-config binutils:objdump python3:python3 valgrind:valgrind) ;;
+  demo) needs+=("${example[@]}" dataset-fashion-mnist) ;;
+  test) needs+=("${example[@]}" catch2 libboost-dev pkgconf:pkg-config binutils:objdump valgrind:valgrind) ;;
   asan | tsan) needs+=(catch2 libboost-dev) ;;
   bench) needs+=(libbenchmark-dev python3:python3) ;;
   fuzz) needs+=(clang:clang++ libclang-rt-dev libboost-dev) ;;

@@ -68,14 +68,3 @@ option(BATCHNORM_BUILD_FUZZERS "Build the fuzz targets (Clang)" OFF)
 if(BATCHNORM_BUILD_FUZZERS)
   add_subdirectory("${PROJECT_SOURCE_DIR}/tests/fuzz" "${PROJECT_BINARY_DIR}/fuzz")
 endif()
-
-# The demo runs as the last step of its build, on the person's own terminal, so that its progress bar can be seen.
-if(TARGET train_digits)
-  add_custom_target(
-    demo
-    COMMAND train_digits
-    WORKING_DIRECTORY "${PROJECT_BINARY_DIR}"
-    COMMENT "Training on digits with and without batch normalization"
-    USES_TERMINAL
-  )
-endif()

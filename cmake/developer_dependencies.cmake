@@ -1,4 +1,4 @@
-# The packages that only the tests and benchmarks need, found or fetched as Eigen is. Included, not called, so that what a
+# The packages that only the tests, examples and benchmarks need, found or fetched as Eigen is. Included, not called, so that what a
 # package adds to CMAKE_MODULE_PATH is seen by the directories below.
 
 # Catch2, 2.13 or 3.x.
@@ -37,5 +37,33 @@ if(BATCHNORM_BUILD_BENCHMARKS AND NOT TARGET benchmark::benchmark)
     set(BENCHMARK_ENABLE_INSTALL OFF)
     set(BENCHMARK_ENABLE_WERROR OFF)
     FetchContent_MakeAvailable(benchmark)
+  endif()
+endif()
+
+# CLI11 and nlohmann's JSON, for the example why_batch_norm.
+if(BATCHNORM_BUILD_EXAMPLES AND NOT TARGET CLI11::CLI11)
+  find_package(CLI11 CONFIG QUIET)
+  if(NOT CLI11_FOUND)
+    batchnorm_require_fetching(CLI11)
+    FetchContent_Declare(
+      CLI11
+      URL https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
+      URL_HASH SHA256=f2d893a65c3b1324c50d4e682c0cdc021dd0477ae2c048544f39eed6654b699a
+      SYSTEM
+    )
+    FetchContent_MakeAvailable(CLI11)
+  endif()
+endif()
+if(BATCHNORM_BUILD_EXAMPLES AND NOT TARGET nlohmann_json::nlohmann_json)
+  find_package(nlohmann_json 3.11 CONFIG QUIET)
+  if(NOT nlohmann_json_FOUND)
+    batchnorm_require_fetching(nlohmann_json)
+    FetchContent_Declare(
+      nlohmann_json
+      URL https://github.com/nlohmann/json/releases/download/v3.11.3/json.tar.xz
+      URL_HASH SHA256=d6c65aca6b1ed68e7a182f4757257b107ae403032760ed6ef121c9d55e81757d
+      SYSTEM
+    )
+    FetchContent_MakeAvailable(nlohmann_json)
   endif()
 endif()
