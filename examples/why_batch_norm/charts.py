@@ -1,168 +1,25 @@
 """Draws a picture for each panel of results.json, on a light and a dark ground, and an overview for the first page."""
 
 import json
-import logging
 import pathlib
 import sys
-import textwrap
 
-import matplotlib
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the choice of what draws)
-from matplotlib.patches import Patch  # noqa: E402
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter  # noqa: E402
-
-WITH, WITHOUT = "with batch norm", "without"
-WIDTH = 8.65  # inches, 830 pixels
-
-# Okabe and Ito's colours, which colour-blind readers tell apart too; on each ground those of enough contrast.
-GROUNDS = {
-    "light": {
-        "ground": "#ffffff", "text": "#1f2328", "faint": "#59636e", "grid": "#e3e6ea",
-        "series": ["#0072B2", "#C14E00", "#007F5C", "#A8518A"],
-    },
-    "dark": {
-        "ground": "#0d1117", "text": "#f0f3f6", "faint": "#9aa4af", "grid": "#2a313a",
-        "series": ["#56B4E9", "#E69F00", "#1FC191", "#DD94BD"],
-    },
-}  # fmt: skip
-# Text stays text. It is laid out for the first of these, and Verdana's letters are as wide.
-FONTS = ["DejaVu Sans", "Verdana", "sans-serif"]
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it need not have them all
-MARKERS = ["o", "s", "^", "D"]
-LINES = ["-", "--", "-.", ":"]
-
-
-class Picture:
-    """A figure with a title, what was claimed and by whom, the legend, the axes, and below what came of it."""
-
-    def __init__(
-        self, ground, panel, height, columns, legend=(), *, ratios=None, rows=1, gap=0.30, left=0.78, row_gap=0.2, title_room=0.0,
-        patches=False,
-    ):  # fmt: skip
-        self.colors = GROUNDS[ground]
-        plt.rcParams.update(
-            {
-                "svg.fonttype": "none", "svg.hashsalt": "why_batch_norm", "font.family": FONTS, "font.size": 9,
-                "axes.titlesize": 9.5, "axes.labelsize": 9, "axes.facecolor": self.colors["ground"],
-                "figure.facecolor": self.colors["ground"], "savefig.facecolor": self.colors["ground"],
-                "text.color": self.colors["text"], "axes.labelcolor": self.colors["text"],
-                "axes.edgecolor": self.colors["faint"], "xtick.color": self.colors["faint"],
-                "ytick.color": self.colors["faint"], "xtick.labelcolor": self.colors["text"],
-                "ytick.labelcolor": self.colors["text"], "grid.color": self.colors["grid"], "axes.spines.top": False,
-                "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "lines.linewidth": 1.8,
-                "lines.markersize": 4.5, "path.simplify_threshold": 0.5,
-            }
-        )  # fmt: skip
-        claim = textwrap.wrap(panel["claim"] + ".", 122)
-        source = textwrap.wrap(panel["source"], 130)
-        said = textwrap.wrap(panel["sentence"], 126)
-        line = 0.175
-        top = 0.52 + line * (len(claim) + len(source)) + (0.34 if legend else 0.12) + title_room
-        bottom = 0.60 + (line * len(said) + 0.08 if said else 0)
-        whole = top + height + bottom
-        self.figure = plt.figure(figsize=(WIDTH, whole))
-        self.figure.text(0.2 / WIDTH, 1 - 0.17 / whole, panel["title"], size=13, weight="bold", va="top")
-        word, style = {"held": ("held", 2), "partly": ("held in part", 1), "not held": ("did not hold", 3), "": ("", 0)}[panel["held"]]
-        right = 1 - 0.2 / WIDTH
-        self.figure.text(right, 1 - 0.11 / whole, word, size=10.5, weight="bold", va="top", ha="right", color=self.color(style))
-        self.figure.text(right, 1 - 0.30 / whole, panel["setting"], size=8.2, va="top", ha="right", color=self.colors["faint"])
-        y = whole - 0.50
-        for text in claim:
-            self.figure.text(0.2 / WIDTH, y / whole, text, size=9, va="top")
-            y -= line
-        for text in source:
-            self.figure.text(0.2 / WIDTH, y / whole, text, size=8.5, va="top", color=self.colors["faint"])
-            y -= line
-        if legend:
-            handles = [self.handle(style, patches) for _, style in legend]
-            self.figure.legend(
-                handles, [name for name, _ in legend], loc="upper left", bbox_to_anchor=(0.2 / WIDTH, (y - 0.02) / whole),
-                ncol=len(legend), frameon=False, fontsize=9, handlelength=2.4, borderaxespad=0, columnspacing=1.6,
-            )  # fmt: skip
-        y = bottom - 0.60
-        for text in said:
-            self.figure.text(0.2 / WIDTH, y / whole, text, size=8.8, va="top")
-            y -= line
-        grid = self.figure.add_gridspec(
-            rows, columns, left=left / WIDTH, right=1 - 0.2 / WIDTH, top=1 - (top + 0.16) / whole, bottom=bottom / whole,
-            wspace=gap, hspace=row_gap, width_ratios=ratios,
-        )  # fmt: skip
-        self.axes = [self.figure.add_subplot(grid[r, c]) for r in range(rows) for c in range(columns)]
-
-    def handle(self, style, patch=False):
-        color = self.color(style)
-        if patch:
-            return Patch(facecolor=color)
-        return plt.Line2D([], [], color=color, linestyle=LINES[style], marker=MARKERS[style])
-
-    def color(self, i):
-        return self.colors["series"][i]
-
-    def band(self, axes, x, curve, i, marker=True):
-        axes.fill_between(x, curve["low"], curve["high"], color=self.color(i), alpha=0.22, linewidth=0)
-        axes.plot(x, curve["mean"], LINES[i], color=self.color(i), marker=MARKERS[i] if marker else None)
-
-    def spread(self, axes, x, runs, i, marker=True):
-        """The mean over the seeds and a band from the lowest to the highest; a gap where a seed has no value."""
-        kept = [(a, values) for a, values in zip(x, runs) if None not in values]
-        curve = {
-            "mean": [sum(v) / len(v) for _, v in kept], "low": [min(v) for _, v in kept], "high": [max(v) for _, v in kept]
-        }  # fmt: skip
-        self.band(axes, [a for a, _ in kept], curve, i, marker)
-
-    def bars(self, axes, names, runs, i, offset=0.0, width=0.36):
-        """The mean over the seeds as a bar, each seed as a dot."""
-        for at, values in enumerate(runs):
-            mean = sum(values) / len(values)
-            axes.bar(at + offset, mean, width, color=self.color(i), zorder=2)
-            axes.plot(
-                [at + offset] * len(values), values, ".", color=self.colors["text"], markersize=4, zorder=3, clip_on=False
-            )
-        axes.set_xticks(range(len(names)), names)
-        axes.grid(False, axis="x")
-
-    def save(self, path):
-        self.figure.savefig(path, metadata={"Date": None})
-        plt.close(self.figure)
-
-
-def percent_axis(axes, low=0.0, high=1.0, label="test accuracy"):
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.set_ylim(low, high)
-    axes.set_ylabel(label)
-
-
-def logarithmic(axes, values, label):
-    axes.set_xscale("log")
-    axes.set_xticks(values, [f"{value:g}" for value in values])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", which="minor", length=0)
-    axes.set_xlabel(label)
-
-
-def logarithmic_steps(axes):
-    axes.set_xscale("log")
-    thousands(axes)
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def thousands(axes):
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
-def apart(values, least):
-    """Ascending values, moved up where one is less than `least` above the one before."""
-    moved = []
-    for value in values:
-        moved.append(value if not moved else max(value, moved[-1] + least))
-    return moved
-
-
-def low_end(values, step=0.1, room=0.01):
-    """A round number below the values, for an axis that need not start at 0."""
-    return max(0.0, int((min(values) - room) / step) * step)
+from picture import (
+    GROUNDS,
+    LINES,
+    Picture,
+    WITH,
+    WITHOUT,
+    apart,
+    label,
+    logarithmic,
+    logarithmic_steps,
+    low_end,
+    percent_axis,
+    thousands,
+)
 
 
 def paper(ground, panel):
@@ -181,11 +38,21 @@ def paper(ground, panel):
         for share, values, width, at in zip(names, unit["percentiles"], (1.2, 2.2, 1.2), offsets):
             units[i].plot(unit["step"], values, color=picture.color(i), linewidth=width)
             units[i].annotate(
-                share, (unit["step"][-1], at), xytext=(3, 0), textcoords="offset points", va="center", size=8,
+                share,
+                (unit["step"][-1], at),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                size=8,
                 annotation_clip=False,
-            )  # fmt: skip
+            )
         units[i].fill_between(
-            unit["step"], unit["percentiles"][0], unit["percentiles"][2], color=picture.color(i), alpha=0.15, linewidth=0
+            unit["step"],
+            unit["percentiles"][0],
+            unit["percentiles"][2],
+            color=picture.color(i),
+            alpha=0.15,
+            linewidth=0,
         )
         units[i].set_title(arm, color=picture.color(i), weight="bold", loc="left")
     for axes in units:
@@ -215,9 +82,14 @@ def learning_rates(ground, panel):
         for axes, runs in ((left, series["final"][arm][at]), (right, series["steps"][arm][at])):
             if None not in runs:
                 axes.plot(
-                    series["best"][arm], sum(runs) / len(runs), "o", markersize=11, fillstyle="none",
-                    color=picture.color(i), markeredgewidth=1.6,
-                )  # fmt: skip
+                    series["best"][arm],
+                    sum(runs) / len(runs),
+                    "o",
+                    markersize=11,
+                    fillstyle="none",
+                    color=picture.color(i),
+                    markeredgewidth=1.6,
+                )
     for axes in (left, right):
         logarithmic(axes, series["rates"], "learning rate (circle: the best)")
         axes.set_xlim(series["rates"][0] * 0.8, series["rates"][-1] * 1.25)
@@ -240,7 +112,9 @@ def initialization(ground, panel):
         picture.spread(axes, series["scales"], series["final"][arm], i)
     logarithmic(axes, series["scales"], "standard deviation of the initial weights, in units of He's sqrt(2 / inputs)")
     percent_axis(axes)
-    axes.set_title("Test accuracy at the end, each at its best learning rate, mean and range over the seeds", loc="left")
+    axes.set_title(
+        "Test accuracy at the end, each at its best learning rate, mean and range over the seeds", loc="left"
+    )
     return picture
 
 
@@ -250,9 +124,16 @@ def grid(ground, panel):
     rates, scales = series["rates"], series["scales"]
     shown = {**panel, "title": "Learning at every pair of learning rate and weight scale"}
     picture = Picture(
-        ground, shown, 4.9, len(rates), [(f"{arm} (cross: every seed diverged)" if i else arm, i) for i, arm in enumerate((WITH, WITHOUT))], rows=len(scales), gap=0.12, left=1.0,
+        ground,
+        shown,
+        4.9,
+        len(rates),
+        [(f"{arm} (cross: every seed diverged)" if i else arm, i) for i, arm in enumerate((WITH, WITHOUT))],
+        rows=len(scales),
+        gap=0.12,
+        left=1.0,
         row_gap=0.22,
-    )  # fmt: skip
+    )
     last = max(curve["step"][-1] for arm in series["grid"].values() for row in arm for curve in row)
     for row, scale in enumerate(scales):
         for column, rate in enumerate(rates):
@@ -261,7 +142,14 @@ def grid(ground, panel):
                 curve = series["grid"][arm][row][column]
                 picture.band(axes, curve["step"], curve, i, marker=False)
                 if curve["step"][-1] < last:
-                    axes.plot(curve["step"][-1], curve["mean"][-1], "x", color=picture.color(i), markersize=7, markeredgewidth=2)
+                    axes.plot(
+                        curve["step"][-1],
+                        curve["mean"][-1],
+                        "x",
+                        color=picture.color(i),
+                        markersize=7,
+                        markeredgewidth=2,
+                    )
             axes.set_ylim(0, 1)
             axes.set_xlim(-0.03 * last, 1.03 * last)
             axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"] if column == 0 else [])
@@ -293,7 +181,13 @@ def gradients(ground, panel):
         when = "at the start" if at == 0 else f"after {at} steps"
         axes.set_title(f"{arm},\n{when}", loc="left", weight="bold" if arm == WITH else "normal")
     norms = [
-        n for arm in series["norms"].values() for times in arm.values() for runs in times.values() for run in runs for n in run if n > 0
+        n
+        for arm in series["norms"].values()
+        for times in arm.values()
+        for runs in times.values()
+        for run in runs
+        for n in run
+        if n > 0
     ]
     for column, axes in enumerate(picture.axes):
         axes.set_ylim(min(norms) / 3, max(norms) * 3)
@@ -305,7 +199,9 @@ def gradients(ground, panel):
 
 def regularization(ground, panel):
     series = panel["series"]
-    picture = Picture(ground, panel, 2.5, 2, [("training accuracy", 3), ("test accuracy", 2)], ratios=[1, 1.5], gap=0.26)
+    picture = Picture(
+        ground, panel, 2.5, 2, [("training accuracy", 3), ("test accuracy", 2)], ratios=[1, 1.5], gap=0.26
+    )
     left, right = picture.axes
     names = [name.replace("batch norm", "batch\nnorm") for name in series["arms"]]
     low = low_end([v for key in ("train", "test") for runs in series[key] for v in runs])
@@ -337,9 +233,13 @@ def affine(ground, panel):
     for axes, key, neutral in zip(picture.axes, ("gammas", "betas"), (1, 0)):
         values = {a: sorted(series[key][a]) for a in ("sigmoid", "relu")}
         axes.hist(
-            [values["sigmoid"], values["relu"]], bins=24, histtype="stepfilled", alpha=0.45,
-            color=[picture.color(2), picture.color(3)], density=True,
-        )  # fmt: skip
+            [values["sigmoid"], values["relu"]],
+            bins=24,
+            histtype="stepfilled",
+            alpha=0.45,
+            color=[picture.color(2), picture.color(3)],
+            density=True,
+        )
         axes.axvline(neutral, color=picture.colors["text"], linewidth=1.2)
         axes.set_yticks([])
         axes.set_xlabel(f"{key[:-1]} (line: its start, {neutral})")
@@ -387,20 +287,18 @@ def inference(ground, panel):
     return picture
 
 
-def label(picture, axes, names, loc="lower right"):
-    handles = [plt.Line2D([], [], color=picture.color(i), linestyle=LINES[i], marker=MARKERS[i]) for _, i in names]
-    axes.legend(handles, [name for name, _ in names], loc=loc, frameon=True, fontsize=8, handlelength=2.2,
-                facecolor=picture.colors["ground"], edgecolor="none", framealpha=0.85, borderaxespad=0.2)  # fmt: skip
-
-
 def overview(ground, found):
     """For the first page: the learning curves, and the accuracies over the learning rates."""
     by_id = {panel["id"]: panel for panel in found["panels"]}
     first, second = by_id["1_paper_experiment"]["series"], by_id["2_learning_rates"]["series"]
     words = {
-        "title": "What batch normalization does", "setting": setting(found), "held": "", "sentence": "",
-        "claim": "It learns faster, and from a wider range of learning rates", "source": "Three hidden layers of 100 units",
-    }  # fmt: skip
+        "title": "What batch normalization does",
+        "setting": setting(found),
+        "held": "",
+        "sentence": "",
+        "claim": "It learns faster, and from a wider range of learning rates",
+        "source": "Three hidden layers of 100 units",
+    }
     picture = Picture(ground, words, 2.5, 2, [(arm, i) for i, arm in enumerate((WITH, WITHOUT))], gap=0.2)
     left, right = picture.axes
     for i, arm in enumerate((WITH, WITHOUT)):

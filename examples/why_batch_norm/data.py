@@ -36,7 +36,9 @@ def _converted(folder, target):
             raise DataError(f"{path}: {error}") from error
         side = int(round((table.shape[1] - 1) ** 0.5))
         if table.shape[0] == 0 or side < 1 or side * side + 1 != table.shape[1]:
-            raise DataError(f"{path}: expected lines of a square number of pixels and a class, got {table.shape[1]} numbers")
+            raise DataError(
+                f"{path}: expected lines of a square number of pixels and a class, got {table.shape[1]} numbers"
+            )
         if table.min() < 0 or table.max() > 255:
             raise DataError(f"{path}: expected numbers from 0 to 255, got {table.min()} to {table.max()}")
         if largest is None:

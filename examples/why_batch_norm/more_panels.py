@@ -2,7 +2,7 @@
 
 import math
 
-from panels import ARMS, WITH, WITHOUT, best_rate, curves, final, mean, number, percent, percent_spread, points
+from panels import ARMS, WITH, WITHOUT, best_rate, curves, final, mean, number, percent, points
 from panels import clearly_more, settings, spread, stringed, verdict
 
 
@@ -11,8 +11,14 @@ class Gradients:
 
     id = "4_gradients"
     title = "Does it keep gradients from vanishing and exploding?"
-    claim = "In 20 layers no layer's gradient vanishes or explodes, at the start and after 200 steps, whatever the initial weights"
-    source = "Ioffe and Szegedy 2015, section 3.3; against it Yang et al. 2019 (arXiv 1902.08129): they grow from layer to layer"
+    claim = (
+        "In 20 layers no layer's gradient vanishes or explodes, at the start and after 200 steps, whatever "
+        "the initial weights"
+    )
+    source = (
+        "Ioffe and Szegedy 2015, section 3.3; against it Yang et al. 2019 (arXiv 1902.08129): they grow from "
+        "layer to layer"
+    )
     scales = (0.5, 1, 2)
     depth = 20
     smallest, largest = 1e-2, 1e2  # beyond these norms a gradient is taken to have vanished or exploded
@@ -24,9 +30,16 @@ class Gradients:
     def run(self, scale, arm, weight_scale, seed):
         steps = self.steps(scale)
         return settings(
-            scale, hidden=[100] * self.depth, batch_norm=ARMS[arm], weight_scale=weight_scale, learning_rate=0.01,
-            seed=seed, steps=steps, evaluate_at=[], gradient_norms_at=[0, steps],
-        )  # fmt: skip
+            scale,
+            hidden=[100] * self.depth,
+            batch_norm=ARMS[arm],
+            weight_scale=weight_scale,
+            learning_rate=0.01,
+            seed=seed,
+            steps=steps,
+            evaluate_at=[],
+            gradient_norms_at=[0, steps],
+        )
 
     def plan(self, scale):
         return [self.run(scale, arm, s, seed) for arm in ARMS for s in self.scales for seed in scale.seed_numbers()]
@@ -41,42 +54,61 @@ class Gradients:
                 diverged[arm] += sum(run["diverged"] for run in runs)
                 norms[arm][s] = {
                     at: [
-                        entry["norms"] for run in runs for entry in run["gradient_norms"]
+                        entry["norms"]
+                        for run in runs
+                        for entry in run["gradient_norms"]
                         if entry["step"] == at and None not in entry["norms"]
-                    ] for at in times
-                }  # fmt: skip
+                    ]
+                    for at in times
+                }
         ends = {
-            arm: {at: extremes(n for s in self.scales for run in norms[arm][s][at] for n in run) for at in times} for arm in ARMS
+            arm: {at: extremes(n for s in self.scales for run in norms[arm][s][at] for n in run) for at in times}
+            for arm in ARMS
         }
         ratio = {
-            at: geometric_mean(run[0] / run[self.depth - 1] for s in self.scales for run in norms[WITH][s][at] if min(run) > 0)
+            at: geometric_mean(
+                run[0] / run[self.depth - 1] for s in self.scales for run in norms[WITH][s][at] if min(run) > 0
+            )
             for at in times
         }
-        inside = diverged[WITH] == 0 and all(self.smallest <= low and high <= self.largest for low, high in ends[WITH].values())
+        inside = diverged[WITH] == 0 and all(
+            self.smallest <= low and high <= self.largest for low, high in ends[WITH].values()
+        )
         even = all(1 / self.bound <= r <= self.bound for r in ratio.values())
 
         def described(at):
             return ", ".join(
-                f"from {number(ends[arm][at][0])} to {number(ends[arm][at][1])} {'with it' if arm == WITH else 'without'}"
+                f"from {number(ends[arm][at][0])} to {number(ends[arm][at][1])} "
+                f"{'with it' if arm == WITH else 'without'}"
                 for arm in ARMS
             )
 
         sentence = (
-            f"The norms of all layers at all three scales range {described(0)}; after {times[1]} steps {described(times[1])}"
-            + (f", where {diverged[WITHOUT]} of {len(self.scales) * scale.seeds} runs diverged. " if diverged[WITHOUT] else ". ")
+            f"The norms of all layers at all three scales range {described(0)}; after {times[1]} steps "
+            f"{described(times[1])}"
+            + (
+                f", where {diverged[WITHOUT]} of {len(self.scales) * scale.seeds} runs diverged. "
+                if diverged[WITHOUT]
+                else ". "
+            )
             + f"With it the first layer's norm is {number(ratio[0])} times the 20th's at the start"
-            + (f", {ratio[0] ** (1 / (self.depth - 1)):.2f} a layer, as Yang et al. say," if ratio[0] > self.bound else "")
+            + (
+                f", {ratio[0] ** (1 / (self.depth - 1)):.2f} a layer, as Yang et al. say,"
+                if ratio[0] > self.bound
+                else ""
+            )
             + f" and {number(ratio[times[1]])} times after {times[1]} steps."
         )
         return {
             "held": verdict(inside, even) if inside else "not held",
             "sentence": sentence,
             "measured": {
-                "smallest and largest norm": stringed(ends), "runs that diverged": diverged,
+                "smallest and largest norm": stringed(ends),
+                "runs that diverged": diverged,
                 "first layer's norm over the 20th's with batch norm": stringed(ratio),
             },
             "series": {"scales": list(self.scales), "steps": times[1], "norms": stringed(norms), "diverged": diverged},
-        }  # fmt: skip
+        }
 
 
 def extremes(values):
@@ -95,7 +127,10 @@ class Regularization:
 
     id = "5_regularization"
     title = "Does it regularize, in dropout's place?"
-    claim = "With batch normalization the gap between training and test accuracy is smaller, so that dropout can be left out"
+    claim = (
+        "With batch normalization the gap between training and test accuracy is smaller, so that dropout can "
+        "be left out"
+    )
     source = "Ioffe and Szegedy 2015, section 3.4"
     arms = {
         "neither": {"batch_norm": False, "dropout": 0},
@@ -108,16 +143,25 @@ class Regularization:
     def run(self, scale, arm, rate, seed):
         steps = scale.steps(1200)
         return settings(
-            scale, **self.arms[arm], learning_rate=rate, seed=seed, steps=steps, train_images=2000,
-            evaluate_at=scale.points_up_to(steps, 6 if scale.name == "quick" else 8), training_accuracy=True,
-        )  # fmt: skip
+            scale,
+            **self.arms[arm],
+            learning_rate=rate,
+            seed=seed,
+            steps=steps,
+            train_images=2000,
+            evaluate_at=scale.points_up_to(steps, 6 if scale.name == "quick" else 8),
+            training_accuracy=True,
+        )
 
     def plan(self, scale):
         return [self.run(scale, arm, r, seed) for arm in self.arms for r in self.rates for seed in scale.seed_numbers()]
 
     def measure(self, results, scale):
         runs = {
-            arm: {rate: [results[self.run(scale, arm, rate, seed)] for seed in scale.seed_numbers()] for rate in self.rates}
+            arm: {
+                rate: [results[self.run(scale, arm, rate, seed)] for seed in scale.seed_numbers()]
+                for rate in self.rates
+            }
             for arm in self.arms
         }
         best = {arm: best_rate(runs[arm]) for arm in self.arms}
@@ -136,17 +180,20 @@ class Regularization:
             + ("The gap is smaller" if smaller else "The gap is not smaller, as it fits the training images better")
             + f"; the test accuracy is {'' if better else 'not clearly '}higher than with neither, and "
             + ("not below dropout's." if spares else "below dropout's.")
-        )  # fmt: skip
+        )
         return {
             "held": verdict(smaller, spares),
             "sentence": sentence,
             "measured": {"best learning rate": best, "training accuracy": train, "test accuracy": test, "gap": gap},
             "series": {
-                "arms": list(self.arms), "train": [[final(run, "training") for run in chosen[arm]] for arm in self.arms],
+                "arms": list(self.arms),
+                "train": [[final(run, "training") for run in chosen[arm]] for arm in self.arms],
                 "test": [[final(run) for run in chosen[arm]] for arm in self.arms],
-                "curves": {arm: {"training": curves(chosen[arm], "training"), "test": curves(chosen[arm])} for arm in self.arms},
+                "curves": {
+                    arm: {"training": curves(chosen[arm], "training"), "test": curves(chosen[arm])} for arm in self.arms
+                },
             },
-        }  # fmt: skip
+        }
 
 
 class Affine:
@@ -154,7 +201,10 @@ class Affine:
 
     id = "6_gamma_beta"
     title = "Do gamma and beta keep what the network can represent?"
-    claim = "Gamma and beta can undo the normalization, training moves them from 1 and 0, and without them the network is worse"
+    claim = (
+        "Gamma and beta can undo the normalization, training moves them from 1 and 0, and without them the "
+        "network is worse"
+    )
     source = "Ioffe and Szegedy 2015, section 3"
     arms = {
         "both learned": {"gamma": True, "beta": True},
@@ -167,22 +217,34 @@ class Affine:
     def run(self, scale, activation, arm, rate, seed):
         steps = scale.steps(1200)
         return settings(
-            scale, activation=activation, **self.arms[arm], learning_rate=rate, seed=seed, steps=steps,
-            evaluate_at=scale.points_up_to(steps, 6), parameters=True,
-        )  # fmt: skip
+            scale,
+            activation=activation,
+            **self.arms[arm],
+            learning_rate=rate,
+            seed=seed,
+            steps=steps,
+            evaluate_at=scale.points_up_to(steps, 6),
+            parameters=True,
+        )
 
     def plan(self, scale):
         return [
             self.run(scale, activation, arm, rate, seed)
-            for activation, rates in self.rates.items() for arm in self.arms for rate in rates for seed in scale.seed_numbers()
-        ]  # fmt: skip
+            for activation, rates in self.rates.items()
+            for arm in self.arms
+            for rate in rates
+            for seed in scale.seed_numbers()
+        ]
 
     def measure(self, results, scale):
         chosen, best = {}, {}
         for activation, rates in self.rates.items():
             chosen[activation], best[activation] = {}, {}
             for arm in self.arms:
-                runs = {r: [results[self.run(scale, activation, arm, r, seed)] for seed in scale.seed_numbers()] for r in rates}
+                runs = {
+                    r: [results[self.run(scale, activation, arm, r, seed)] for seed in scale.seed_numbers()]
+                    for r in rates
+                }
                 best[activation][arm] = best_rate(runs)
                 chosen[activation][arm] = runs[best[activation][arm]]
         test = {a: {arm: spread(final(run) for run in chosen[a][arm]) for arm in self.arms} for a in self.rates}
@@ -190,7 +252,8 @@ class Affine:
         gammas = {a: [g for p in free[a] for layer in p["gamma"] for g in layer] for a in self.rates}
         betas = {a: [b for p in free[a] for layer in p["beta"] for b in layer] for a in self.rates}
         moved = {
-            a: {"mean |gamma - 1|": mean(abs(g - 1) for g in gammas[a]), "mean |beta|": mean(map(abs, betas[a]))} for a in self.rates
+            a: {"mean |gamma - 1|": mean(abs(g - 1) for g in gammas[a]), "mean |beta|": mean(map(abs, betas[a]))}
+            for a in self.rates
         }
         identity = max(p["identity_error"] for a in self.rates for p in free[a])
         cost = {a: test[a]["both learned"]["mean"] - test[a]["both frozen"]["mean"] for a in self.rates}
@@ -199,112 +262,36 @@ class Affine:
         }
         costs = {a: clearly_more(test[a]["both learned"], test[a]["both frozen"]) for a in self.rates}
         ending = {
-            (True, True): ".", (True, False): ", so that it matters to the sigmoids alone.",
-            (False, True): ", so that it matters to the ReLUs alone.", (False, False): ", so that it does not matter here.",
-        }[costs["sigmoid"], costs["relu"]]  # fmt: skip
+            (True, True): ".",
+            (True, False): ", so that it matters to the sigmoids alone.",
+            (False, True): ", so that it matters to the ReLUs alone.",
+            (False, False): ", so that it does not matter here.",
+        }[costs["sigmoid"], costs["relu"]]
         sentence = (
-            f"Set to sqrt(variance + epsilon) and the mean they undo the normalization to {identity:.0e} of the largest value. "
+            f"Set to sqrt(variance + epsilon) and the mean they undo the normalization to {identity:.0e} of the "
+            "largest value. "
             f"Training moves gamma by {moved['sigmoid']['mean |gamma - 1|']:.2f} (sigmoid) and "
-            f"{moved['relu']['mean |gamma - 1|']:.2f} (ReLU) in the mean, beta by {moved['sigmoid']['mean |beta|']:.2f} and "
-            f"{moved['relu']['mean |beta|']:.2f}. Freezing both costs {points(cost['sigmoid'])} and {points(cost['relu'])} "
-            f"points of test accuracy (the spread over the seeds is {points(noise['sigmoid'])} and {points(noise['relu'])})"
-            + ending
+            f"{moved['relu']['mean |gamma - 1|']:.2f} (ReLU) in the mean, beta by "
+            f"{moved['sigmoid']['mean |beta|']:.2f} and "
+            f"{moved['relu']['mean |beta|']:.2f}. Freezing both costs {points(cost['sigmoid'])} and "
+            f"{points(cost['relu'])} "
+            f"points of test accuracy (the spread over the seeds is {points(noise['sigmoid'])} and "
+            f"{points(noise['relu'])})" + ending
         )
         return {
             "held": verdict(identity < 1e-5, *costs.values()),
             "sentence": sentence,
             "measured": {
-                "error of the identity": identity, "moved": moved, "best learning rate": best, "test accuracy": test,
+                "error of the identity": identity,
+                "moved": moved,
+                "best learning rate": best,
+                "test accuracy": test,
                 "cost of freezing both": cost,
             },
             "series": {
-                "gammas": gammas, "betas": betas, "arms": list(self.arms),
+                "gammas": gammas,
+                "betas": betas,
+                "arms": list(self.arms),
                 "test": {a: [[final(run) for run in chosen[a][arm]] for arm in self.arms] for a in self.rates},
             },
-        }  # fmt: skip
-
-
-class Inference:
-    """Inference by running averages."""
-
-    id = "7_inference"
-    title = "Does inference need the running averages?"
-    claim = "By running averages a batch of 1 gives what one of 256 gives; a forgotten eval(), tiny batches and a momentum too small spoil it"
-    source = "Ioffe and Szegedy 2015, section 3.1 and algorithm 2; for tiny batches Wu and He 2018 (arXiv 1803.08494), figure 1"
-    momenta = (0.1, 0.01, 0.001)
-    batches = (2, 4, 8, 60)
-    rates = (0.01, 0.03, 0.1)
-
-    def trained(self, scale, momentum, seed):
-        steps = scale.steps(1000)
-        return settings(
-            scale, learning_rate=0.1, running_momentum=momentum, seed=seed, steps=steps,
-            evaluate_at=scale.points_up_to(steps), inference=momentum == self.momenta[0],
-        )  # fmt: skip
-
-    def tiny(self, scale, arm, batch_size, rate, seed):
-        steps = max(4, scale.steps(20000) // batch_size)  # as many images in every run
-        return settings(
-            scale, batch_norm=ARMS[arm], learning_rate=rate, batch_size=batch_size, seed=seed, steps=steps,
-            evaluate_at=scale.points_up_to(steps, 2),
-        )  # fmt: skip
-
-    def plan(self, scale):
-        seeds = scale.seed_numbers()
-        return [self.trained(scale, momentum, seed) for momentum in self.momenta for seed in seeds] + [
-            self.tiny(scale, arm, size, rate, seed)
-            for arm in ARMS for size in self.batches for rate in self.rates for seed in seeds
-        ]  # fmt: skip
-
-    def measure(self, results, scale):
-        seeds = scale.seed_numbers()
-        runs = {m: [results[self.trained(scale, m, seed)] for seed in seeds] for m in self.momenta}
-        found = [run["inference"] for run in runs[self.momenta[0]]]
-        same_bits = all(f["batch_of_1_has_the_same_bits"] for f in found)
-        same, of = sum(f["same_predictions"] for f in found), sum(f["of_predictions"] for f in found)
-        refused = all(f["batch_of_1_is_refused_in_training_mode"] for f in found)
-        right = spread(f["accuracy"] for f in found)
-        sizes = [entry["batch_size"] for entry in found[0]["training_mode"]]
-        forgotten = {
-            kind: [[f["training_mode"][i][kind] for f in found] for i in range(len(sizes))] for kind in ("shuffled", "sorted")
         }
-        tiny_runs = {
-            arm: {
-                size: {r: [results[self.tiny(scale, arm, size, r, seed)] for seed in seeds] for r in self.rates}
-                for size in self.batches
-            } for arm in ARMS
-        }  # fmt: skip
-        tiny = {
-            arm: [
-                [final(run) for run in max(tiny_runs[arm][size].values(), key=lambda rs: mean(final(r, "validation") for r in rs))]
-                for size in self.batches
-            ] for arm in ARMS
-        }  # fmt: skip
-        lag = {m: spread(final(run) for run in runs[m]) for m in self.momenta}
-        at_two = mean(forgotten["shuffled"][1])
-        largest = mean(forgotten["sorted"][-1])
-        loses_small = mean(tiny[WITH][0]) < mean(tiny[WITH][-1]) - 0.01
-        loses_lag = lag[self.momenta[-1]]["mean"] < lag[self.momenta[0]]["mean"] - 0.01
-        loses_eval = max(at_two, largest) < right["mean"] - 0.01
-        sentence = (
-            f"Each layer gives {'the same bits' if same_bits else 'other bits'} for a batch of 1 as for one of 256, and {same} "
-            f"of {of} predictions are the same. A forgotten eval() turns {percent(right['mean'])} into {percent(at_two)} in "
-            f"batches of 2 and {percent(largest)} in batches of {sizes[-1]} sorted by class"
-            + ("; a batch of 1 is refused. " if refused else ". ")
-            + f"Trained in batches of 2 it ends at {percent(mean(tiny[WITH][0]))}, of 60 at {percent(mean(tiny[WITH][-1]))}; "
-            f"with a momentum of {self.momenta[-1]:g} inference is at {percent(lag[self.momenta[-1]]['mean'])}."
-        )
-        return {
-            "held": verdict(same_bits and same == of, loses_eval, loses_small, loses_lag),
-            "sentence": sentence,
-            "measured": {
-                "same bits": same_bits, "same predictions": [same, of], "accuracy by running averages": right,
-                "training mode on a batch of 1 is refused": refused,
-                "accuracy by momentum": stringed(lag),
-            },
-            "series": {
-                "sizes": sizes, "forgotten": forgotten, "right": [f["accuracy"] for f in found],
-                "batches": list(self.batches), "tiny": tiny,
-                "momenta": {f"{m:g}": curves(runs[m]) for m in self.momenta},
-            },
-        }  # fmt: skip

@@ -1,9 +1,9 @@
 """The seven claims: what is trained for each, and what the results say of it.
 
 A panel has `plan(scale)`, a list of runs, and `measure(results, scale)`, which gives the numbers measured, a sentence,
-whether the claim held ("held", "partly", "not held"), and the series that charts.py draws. A learning rate is "its best"
-where the validation accuracy at the end of training is the highest; the test images choose nothing. One mean counts as
-larger than another where they differ by more than the standard deviations over the seeds, added in squares.
+whether the claim held ("held", "partly", "not held"), and the series that charts.py draws. A learning rate is "its
+best" where the validation accuracy at the end of training is the highest; the test images choose nothing. One mean
+counts as larger than another where they differ by more than the standard deviations over the seeds, added in squares.
 """
 
 import math
@@ -30,7 +30,7 @@ def spread(values):
 
 
 def final(result, key="test"):
-    """An accuracy at the end: the mean over the last three points of the run, as it wanders at a constant learning rate."""
+    """An accuracy at the end: the mean over the last three points of the run, as one wanders at a constant rate."""
     return mean(entry[key] for entry in result["curve"][-3:]) if not result["diverged"] else result["curve"][-1][key]
 
 
@@ -40,7 +40,7 @@ def clearly_more(a, b):
 
 
 def curves(results, key="test"):
-    """Step, mean, lowest and highest over the seeds of a run's curve, as lists; seeds that diverged stay at their last."""
+    """Step, mean, lowest and highest over the seeds of a run's curve; seeds that diverged stay at their last."""
     steps = sorted({entry["step"] for result in results for entry in result["curve"]})
     rows = []
     for result in results:
@@ -107,7 +107,10 @@ class Paper:
 
     id = "1_paper_experiment"
     title = "Does it train faster, and further?"
-    claim = "The network with batch normalization learns in fewer steps, ends higher, and the inputs of its units drift less"
+    claim = (
+        "The network with batch normalization learns in fewer steps, ends higher, and the inputs of its "
+        "units drift less"
+    )
     source = "Ioffe and Szegedy 2015, section 4.1 and figure 1: three hidden layers of 100 sigmoids, batches of 60"
     rates = (0.3, 1, 3, 10)
 
@@ -120,18 +123,23 @@ class Paper:
     def run(self, scale, arm, rate, seed):
         steps, points = self.steps(scale), self.points(scale)
         return settings(
-            scale, side=0, activation="sigmoid", weight_deviation=0.1, batch_norm=ARMS[arm], learning_rate=rate,
-            seed=seed, steps=steps, evaluate_at=points, percentiles_at=points,
-        )  # fmt: skip
+            scale,
+            side=0,
+            activation="sigmoid",
+            weight_deviation=0.1,
+            batch_norm=ARMS[arm],
+            learning_rate=rate,
+            seed=seed,
+            steps=steps,
+            evaluate_at=points,
+            percentiles_at=points,
+        )
 
     def plan(self, scale):
         return [self.run(scale, arm, rate, 1) for arm in ARMS for rate in self.rates]
 
     def choose(self, results, scale):
-        return {
-            arm: best_rate({rate: [results[self.run(scale, arm, rate, 1)]] for rate in self.rates})
-            for arm in ARMS
-        }
+        return {arm: best_rate({rate: [results[self.run(scale, arm, rate, 1)]] for rate in self.rates}) for arm in ARMS}
 
     def follow_up(self, results, scale):
         """The other seeds, at the learning rate that was best for the first."""
@@ -168,9 +176,16 @@ class Paper:
         calmer = clearly_more(drifts[WITHOUT], drifts[WITH])
         sentence = (
             f"To reach {percent(target, 0)} takes {steps_described(reached[WITH])} with it, "
-            f"{steps_described(reached[WITHOUT])} without. It ends at {percent_spread(ends[WITH])} after {self.steps(scale):,} "
+            f"{steps_described(reached[WITHOUT])} without. It ends at {percent_spread(ends[WITH])} after "
+            f"{self.steps(scale):,} "
             f"steps, without at {percent_spread(ends[WITHOUT])}. "
-            + ("" if higher else "So it ends lower here. " if lower else "The ends differ by no more than the seeds do. ")
+            + (
+                ""
+                if higher
+                else "So it ends lower here. "
+                if lower
+                else "The ends differ by no more than the seeds do. "
+            )
             + f"The median of a unit's input wanders by {drifts[WITH]['mean']:.2f} of its spread, without by "
             f"{drifts[WITHOUT]['mean']:.2f}."
         )
@@ -178,11 +193,14 @@ class Paper:
             "held": verdict(faster, higher, calmer),
             "sentence": sentence,
             "measured": {
-                "best learning rate": best, "final test accuracy": ends, "drift of the median": drifts,
-                "target": target, "steps to the target": reached,
+                "best learning rate": best,
+                "final test accuracy": ends,
+                "drift of the median": drifts,
+                "target": target,
+                "steps to the target": reached,
             },
             "series": {"curves": {arm: curves(runs[arm]) for arm in ARMS}, "unit": unit_curves, "best": best},
-        }  # fmt: skip
+        }
 
 
 class LearningRates:
@@ -190,7 +208,10 @@ class LearningRates:
 
     id = "2_learning_rates"
     title = "Does it allow higher learning rates, and learn faster?"
-    claim = "With batch normalization higher learning rates train, at its best one it is faster, and the speed comes from the higher rate"
+    claim = (
+        "With batch normalization higher learning rates train, at its best one it is faster, and the speed "
+        "comes from the higher rate"
+    )
     source = "Bjorck et al. 2018 (arXiv 1806.02375), section 2 and figure 1; Ioffe and Szegedy 2015, section 3.3"
     rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 
@@ -200,16 +221,23 @@ class LearningRates:
     def run(self, scale, arm, rate, seed):
         steps = self.steps(scale)
         return settings(
-            scale, batch_norm=ARMS[arm], learning_rate=rate, seed=seed, steps=steps,
+            scale,
+            batch_norm=ARMS[arm],
+            learning_rate=rate,
+            seed=seed,
+            steps=steps,
             evaluate_at=scale.points_up_to(steps),
-        )  # fmt: skip
+        )
 
     def plan(self, scale):
         return [self.run(scale, arm, r, seed) for arm in ARMS for r in self.rates for seed in scale.seed_numbers()]
 
     def measure(self, results, scale):
         runs = {
-            arm: {rate: [results[self.run(scale, arm, rate, seed)] for seed in scale.seed_numbers()] for rate in self.rates}
+            arm: {
+                rate: [results[self.run(scale, arm, rate, seed)] for seed in scale.seed_numbers()]
+                for rate in self.rates
+            }
             for arm in ARMS
         }
         best = {arm: best_rate(runs[arm]) for arm in ARMS}
@@ -227,29 +255,41 @@ class LearningRates:
         described = {arm: steps_described(reached[arm]) for arm in ARMS}
         sentence = (
             f"To reach {percent(target, 0)} takes {described[WITH]} with it, at its best rate of {best[WITH]:g}, and "
-            f"{described[WITHOUT]} without, at {best[WITHOUT]:g}. The largest rate that trains is {largest[WITH]:g} with "
+            f"{described[WITHOUT]} without, at {best[WITHOUT]:g}. The largest rate that trains is "
+            f"{largest[WITH]:g} with "
             f"it and {largest[WITHOUT]:g} without. "
             + (
                 f"At {best[WITHOUT]:g} it takes {at_same:,.0f} steps with it"
-                + (", hardly fewer than without: the speed comes from the rate." if by_rate
-                   else ": here it is faster at the same rate too, so that the speed does not come from the rate alone.")
-                if math.isfinite(at_same) else f"At {best[WITHOUT]:g} not all seeds reach it with it."
+                + (
+                    ", hardly fewer than without: the speed comes from the rate."
+                    if by_rate
+                    else ": here it is faster at the same rate too, so that the speed is not the rate's alone."
+                )
+                if math.isfinite(at_same)
+                else f"At {best[WITHOUT]:g} not all seeds reach it with it."
             )
-        )  # fmt: skip
+        )
         return {
             "held": verdict(wider, faster, by_rate),
             "sentence": sentence,
             "measured": {
-                "target": target, "best learning rate": best, "largest learning rate that trains": largest,
-                "steps to the target": reached, "steps to the target with batch norm at the best rate without": same_rate,
+                "target": target,
+                "best learning rate": best,
+                "largest learning rate that trains": largest,
+                "steps to the target": reached,
+                "steps to the target with batch norm at the best rate without": same_rate,
                 "test accuracy at the best learning rate": {arm: ends[arm][best[arm]] for arm in ARMS},
             },
             "series": {
-                "rates": list(self.rates), "target": target, "best": best,
+                "rates": list(self.rates),
+                "target": target,
+                "best": best,
                 "final": {arm: [[final(run) for run in runs[arm][rate]] for rate in self.rates] for arm in ARMS},
-                "steps": {arm: [[steps_to(run, target) for run in runs[arm][rate]] for rate in self.rates] for arm in ARMS},
+                "steps": {
+                    arm: [[steps_to(run, target) for run in runs[arm][rate]] for rate in self.rates] for arm in ARMS
+                },
             },
-        }  # fmt: skip
+        }
 
 
 class Initialization:
@@ -268,15 +308,23 @@ class Initialization:
     def run(self, scale, arm, weight_scale, rate, seed):
         steps = self.steps(scale)
         return settings(
-            scale, batch_norm=ARMS[arm], weight_scale=weight_scale, learning_rate=rate, seed=seed, steps=steps,
+            scale,
+            batch_norm=ARMS[arm],
+            weight_scale=weight_scale,
+            learning_rate=rate,
+            seed=seed,
+            steps=steps,
             evaluate_at=scale.points_up_to(steps, 6 if scale.name == "quick" else 8),
-        )  # fmt: skip
+        )
 
     def plan(self, scale):
         return [
             self.run(scale, arm, weight_scale, rate, seed)
-            for arm in ARMS for weight_scale in self.scales for rate in self.rates for seed in scale.seed_numbers()
-        ]  # fmt: skip
+            for arm in ARMS
+            for weight_scale in self.scales
+            for rate in self.rates
+            for seed in scale.seed_numbers()
+        ]
 
     def measure(self, results, scale):
         runs = {
@@ -302,9 +350,12 @@ class Initialization:
         steadier = settings_trained[WITH] > settings_trained[WITHOUT]
         everywhere = len(trained[WITH]) == len(self.scales)
         sentence = (
-            f"Each at its best learning rate, {len(trained[WITH])} of the {len(self.scales)} scales come within a tenth of "
-            f"the best accuracy with it, {len(trained[WITHOUT])} without; the worst ends at {percent(lowest[WITH])} and "
-            f"{percent(lowest[WITHOUT])}. Of all {pairs} pairs of rate and scale {settings_trained[WITH]} train with it, "
+            f"Each at its best learning rate, {len(trained[WITH])} of the {len(self.scales)} scales come within a "
+            "tenth of "
+            f"the best accuracy with it, {len(trained[WITHOUT])} without; the worst ends at "
+            f"{percent(lowest[WITH])} and "
+            f"{percent(lowest[WITHOUT])}. Of all {pairs} pairs of rate and scale {settings_trained[WITH]} train "
+            "with it, "
             f"{settings_trained[WITHOUT]} without"
             + ("." if everywhere else "; so the range is wider, and not without end.")
         )
@@ -312,15 +363,20 @@ class Initialization:
             "held": verdict(wider, steadier),
             "sentence": sentence,
             "measured": {
-                "scales that train": trained, "pairs that train": settings_trained, "best learning rate": stringed(best),
+                "scales that train": trained,
+                "pairs that train": settings_trained,
+                "best learning rate": stringed(best),
                 "final test accuracy": stringed(ends),
             },
             "series": {
-                "scales": list(self.scales), "rates": list(self.rates),
-                "final": {arm: [[final(run) for run in runs[arm][s][best[arm][s]]] for s in self.scales] for arm in ARMS},
+                "scales": list(self.scales),
+                "rates": list(self.rates),
+                "final": {
+                    arm: [[final(run) for run in runs[arm][s][best[arm][s]]] for s in self.scales] for arm in ARMS
+                },
                 "grid": {arm: [[curves(runs[arm][s][r]) for r in self.rates] for s in self.scales] for arm in ARMS},
             },
-        }  # fmt: skip
+        }
 
 
 def stringed(nested):

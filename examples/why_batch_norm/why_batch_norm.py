@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Trains small networks with and without batch normalization and holds the claims about it against what comes of it.
 
-Writes results.json and, where matplotlib is installed, a picture for each claim on a light and a dark ground. A run that
-was finished is not done again: stop it and call it again to go on.
+Writes results.json and, where matplotlib is installed, a picture for each claim on a light and a dark ground. A run
+that was finished is not done again: stop it and call it again to go on.
 """
 
 import argparse
@@ -17,6 +17,7 @@ try:
     from runner import Results, RunError, Trainers
     from scale import DEFAULT, FULL, QUICK
     import data
+    import inference_panel
     import more_panels
     import panels
 except ImportError as missing:
@@ -26,29 +27,40 @@ except ImportError as missing:
     )
 
 ALL = (
-    panels.Paper(), panels.LearningRates(), panels.Initialization(), more_panels.Gradients(),
-    more_panels.Regularization(), more_panels.Affine(), more_panels.Inference(),
-)  # fmt: skip
+    panels.Paper(),
+    panels.LearningRates(),
+    panels.Initialization(),
+    more_panels.Gradients(),
+    more_panels.Regularization(),
+    more_panels.Affine(),
+    inference_panel.Inference(),
+)
 
 
 def command_line(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n", maxsplit=1)[0],
-        epilog="--full takes an hour or more. A folder with train.csv and test.csv, the pixels of a square image and its "
+        epilog="--full takes hours. A folder with train.csv and test.csv, the pixels of a square image and its "
         "class on each line, can stand in the place of IDX files.",
     )
     parser.add_argument("--program", type=pathlib.Path, required=True, help="the program that trains, why_batch_norm")
     parser.add_argument(
-        "--data", metavar="DIR", help="folder with MNIST's files or others of their kind, compressed by gzip or not "
+        "--data",
+        metavar="DIR",
+        help="folder with MNIST's files or others of their kind, compressed by gzip or not "
         "(default: Fashion-MNIST where Debian's dataset-fashion-mnist is installed, and otherwise drawn digits)",
-    )  # fmt: skip
+    )
     parser.add_argument("--drawn", action="store_true", help="use the drawn digits")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_const", const=QUICK, dest="scale", help="seconds, to see that it works")
-    size.add_argument("--full", action="store_const", const=FULL, dest="scale", help="the paper's 50,000 steps, all images")
+    size.add_argument(
+        "--full", action="store_const", const=FULL, dest="scale", help="the paper's 50,000 steps, all images"
+    )
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("why_batch_norm_results"), metavar="DIR")
     parser.add_argument("--panels", type=int, nargs="+", choices=range(1, len(ALL) + 1), metavar="N", help="only these")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at the same time (default: %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="runs at the same time (default: %(default)s)"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget the runs that were finished before")
     parser.add_argument("--no-pictures", action="store_true", help="results and table only")
     line = parser.parse_args(arguments)
@@ -109,7 +121,7 @@ def table(found):
 
 
 def best_line(found):
-    """The accuracies at the end, each at its best learning rate, as the second panel has them; nothing without that panel."""
+    """The accuracies at the end, each at its best learning rate, of the second panel; nothing without that panel."""
     for panel in found["panels"]:
         if panel["id"] == panels.LearningRates.id:
             best = panel["measured"]["test accuracy at the best learning rate"]

@@ -20,8 +20,10 @@ SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "why_batch_norm.py"
 def script(*arguments, output="results"):
     return subprocess.run(
         [sys.executable, SCRIPT, "--program", PROGRAM, "--output", WORK / output, *arguments],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def program(job, *arguments):
@@ -76,19 +78,25 @@ class WhyBatchNorm(unittest.TestCase):
 
         broken = WORK / "broken"
         broken.mkdir()
-        self.assertEqual(error(WORK / "absent"), "why_batch_norm: WORK/absent: expected a folder with images, found none")
+        self.assertEqual(
+            error(WORK / "absent"), "why_batch_norm: WORK/absent: expected a folder with images, found none"
+        )
         self.assertRegex(error(broken), "^why_batch_norm: WORK/broken: expected a file train-images-idx3-ubyte or ")
         (broken / "train-labels-idx1-ubyte").write_bytes(b"")
         whole = gzip.compress(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 7]))
         (broken / "train-images-idx3-ubyte.gz").write_bytes(whole[:-3])
-        self.assertRegex(error(broken), "^why_batch_norm: WORK/broken/train-images-idx3-ubyte.gz: cannot be read to its end: ")
+        self.assertRegex(
+            error(broken), "^why_batch_norm: WORK/broken/train-images-idx3-ubyte.gz: cannot be read to its end: "
+        )
 
         malformed = WORK / "malformed"
         malformed.mkdir()
         (malformed / "train.csv").write_text("0,1,2,3,1\n4,5,x,7,0\n", encoding="utf-8")
         self.assertRegex(error(malformed), "^why_batch_norm: WORK/malformed/train.csv: could not convert string 'x'")
         (malformed / "train.csv").write_text("0,1,2\n", encoding="utf-8")
-        self.assertRegex(error(malformed), "^why_batch_norm: WORK/malformed/train.csv: expected lines of a square number")
+        self.assertRegex(
+            error(malformed), "^why_batch_norm: WORK/malformed/train.csv: expected lines of a square number"
+        )
 
     def test_comma_separated_digits_are_read_as_images(self):
         folder = WORK / "digits"
@@ -98,7 +106,9 @@ class WhyBatchNorm(unittest.TestCase):
             (folder / f"{name}.csv").write_text(lines, encoding="utf-8")
         done = script("--quick", "--panels", "2", "--no-pictures", "--data", folder, output="commas")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("digits: 180 images of 2 x 2 pixels to train on, 20 to choose learning rates, 200 to test", done.stdout)
+        self.assertIn(
+            "digits: 180 images of 2 x 2 pixels to train on, 20 to choose learning rates, 200 to test", done.stdout
+        )
         self.assertIn("best test accuracy: 100.00 % with batch normalization", done.stdout)
 
     def test_the_program_tells_what_is_wrong_with_a_run(self):
