@@ -1,29 +1,23 @@
-#define EIGEN_USE_THREADS  // only for the thread pool below, and before the first include of Eigen
-
 #include <batchnorm/batchnorm.hpp>
 #include <iostream>
 #include <thread>
-#include <unsupported/Eigen/CXX11/Tensor>
 
 int main() {
-  batchnorm::BatchNorm<float, 4> bn(64);  // 64 channels; rank 4, e.g. N,C,H,W
-  Eigen::Tensor<float, 4, Eigen::RowMajor> x(32, 64, 56, 56), dy(32, 64, 56, 56);
-  x.setRandom();
-  dy.setRandom();
+  Eigen::MatrixXf x = Eigen::MatrixXf::Random(256, 64), dy = Eigen::MatrixXf::Random(256, 64);  // samples x features
+  batchnorm::BatchNorm<float, 2> bn(64);
 
-  auto y = bn.forward(x);        // training: batch statistics, running ones updated
-  auto dx = bn.backward(x, dy);  // also adds into weight_grad(), bias_grad()
-  auto z = bn.infer(x);          // inference: running statistics, whatever the mode
-
-  Eigen::ThreadPool pool(8);
-  Eigen::ThreadPoolDevice device(&pool, 8);
-  bn.forward(device, x, y);  // into memory the caller owns, on the caller's threads
-  bn.infer(device, y, y);    // in place
+  Eigen::MatrixXf y = bn.forward(x);        // training: statistics of the batch, running averages updated
+  Eigen::MatrixXf dx = bn.backward(x, dy);  // adds into bn.weight_grad() and bn.bias_grad()
+  for (int c = 0; c < 64; ++c) {            // a step of gradient descent
+    bn.weight()(c) -= 0.1f * bn.weight_grad()(c);
+    bn.bias()(c) -= 0.1f * bn.bias_grad()(c);
+  }
+  bn.zero_grad();
 
   const auto& trained = bn;  // infer changes nothing: any number of threads may share a trained layer
-  std::thread other([&] { trained.infer(x, y); });
-  trained.infer(x, z);
+  Eigen::MatrixXf first(128, 64), second(128, 64);
+  std::thread other([&] { trained.infer(x.topRows(128), first); });
+  trained.infer(x.bottomRows(128), second);
   other.join();
-
-  std::cout << "the first value, normalized: " << z(0, 0, 0, 0) << ", and its gradient: " << dx(0, 0, 0, 0) << "\n";
+  std::cout << "the first value, normalized: " << y(0, 0) << ", its gradient: " << dx(0, 0) << "\n";
 }
