@@ -165,6 +165,25 @@ TEMPLATE_TEST_CASE("calls on blocks of matrices allocate nothing after the first
   }
 }
 
+TEST_CASE("fused calls allocate nothing after the first with a shape") {
+  using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
+  for (const auto& shape : {std::array<Eigen::Index, 3>{2, 3, 4}, {64, 3, 1000}, {2, 3000, 5}}) {
+    Tensor x(shape), r(shape), dy(shape), y(shape), dx(shape), dr(shape);
+    for (auto* tensor : {&x, &r, &dy}) tensor->setRandom();
+    BatchNorm<float, 3> bn(BatchNormOptions(shape[1]).activation(batchnorm::Activation::leaky_relu(0.5)));
+    const auto round = [&] {
+      bn.forward(x, y, batchnorm::residual(r));
+      bn.backward(x, dy, dx, batchnorm::output(y), batchnorm::residual_grad(dr));
+      bn.forward(x, y);
+      bn.backward(x, dy, dx);
+      bn.backward_from_output(y, dy, dx);
+    };
+    round();
+    CHECK(allocations_of([&] { round(), round(); }) == 0);
+    CHECK(allocations_of([&] { bn.infer(x, y, batchnorm::residual(r)); }) == 0);
+  }
+}
+
 TEST_CASE("infer allocates nothing of its own, not even the first time") {
   using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
   for (const auto& shape : {std::array<Eigen::Index, 3>{2, 3, 4}, {64, 3, 1000}, {2, 3000, 5}}) {

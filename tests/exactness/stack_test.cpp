@@ -56,6 +56,11 @@ void every_pass(const X& x, const X& dy, Y&& y, Eigen::Index channels, bool rare
     layer->forward(x, y);
     layer->backward(x, dy, y);
   }
+  Layer fused(batchnorm::BatchNormOptions(channels).activation(batchnorm::Activation::relu));
+  fused.forward(x, y, batchnorm::residual(dy));
+  fused.infer(x, y, batchnorm::residual(dy));
+  fused.forward(x, y);
+  fused.backward(x, dy, y);
   batchnorm::BasicMoments<A> moments(channels);
   moments.add(x);
   batchnorm::NormalizeCoefficients<A> k{moments.mean(), moments.mean_residual(), moments.mean(), moments.mean()};
