@@ -2,8 +2,9 @@
 
     extract_blocks.py PAGE.md OUTPUT.cpp
 
-A block with its own main() becomes the program; every other block becomes the body of a function of its own, after
-its #include and #define lines and its structs, and the program's main() calls them in turn.
+Where the last block has a main(), the blocks are one program, told in parts, and stand one after another. Otherwise each is
+a part of its own: a block with a main(), which returns nothing, keeps to a namespace; every other one becomes the body of a
+function, after its #include and #define lines and its structs. The program's main() calls them in turn.
 """
 
 import pathlib
@@ -21,23 +22,29 @@ def main():
     page, output = (pathlib.Path(argument) for argument in sys.argv[1:])
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```cpp\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    programs = [block for block in blocks if re.search(r"^int main\(", block, re.MULTILINE)]
-    snippets = [block for block in blocks if block not in programs]
-    if programs and snippets or len(programs) > 1:
-        sys.exit(f"{page}: a page has either one whole program or snippets")
+    has_main = [bool(re.search(r"^int main\(", block, re.MULTILINE)) for block in blocks]
 
-    if programs:
-        code = programs[0]
+    if has_main[-1]:
+        if sum(has_main) > 1:
+            sys.exit(f"{page}: a program that is told in parts has one main()")
+        code = "\n".join(blocks)
     else:
         includes, functions = [], []
-        for number, block in enumerate(snippets, 1):
-            struct = r"^struct .*?^};\n"
+        for number, (block, is_program) in enumerate(zip(blocks, has_main), 1):
+            directive = r"#(include|define) "
+            includes += [line for line in block.splitlines() if re.match(directive, line)]
+            block = re.sub(rf"^{directive}.*\n", "", block, flags=re.MULTILINE)
+            if is_program:
+                block = re.sub(r"^int main\(\)", "static void main_of_it()", block, flags=re.MULTILINE)
+                functions.append(f"namespace program_{number} {{\n{block}}}\n")
+                functions.append(f"static void block_{number}() {{ program_{number}::main_of_it(); }}\n")
+                continue
+            struct = r"^(?:template <.*>\n)?struct .*?^};\n"
             functions += re.findall(struct, block, re.MULTILINE | re.DOTALL)
             lines = re.sub(struct, "", block, flags=re.MULTILINE | re.DOTALL).splitlines()
-            includes += [line for line in lines if re.match(r"#(include|define) ", line)]
-            body = "\n".join("  " + line if line else "" for line in lines if not re.match(r"#(include|define) ", line))
+            body = "\n".join("  " + line if line else "" for line in lines)
             functions.append(f"static void block_{number}() {{\n{body}\n}}\n")
-        calls = "\n".join(f"  block_{number}();" for number in range(1, len(snippets) + 1))
+        calls = "\n".join(f"  block_{number}();" for number in range(1, len(blocks) + 1))
         head = HEAD.format(page=page.name) + "\n".join(
             line for line in dict.fromkeys(includes) if line not in HEAD.splitlines()
         )
