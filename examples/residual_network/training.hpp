@@ -29,7 +29,7 @@ struct Settings {
   Index blocks = 3;
   std::size_t batch_size = 64;
   int steps = 150;
-  double learning_rate = 0.05;  // of the first step; it falls to 0 in a straight line
+  double learning_rate = 0.2;  // of the first step; it falls to 0 in a straight line
   double momentum = 0.9;
   std::uint64_t seed = 1;  // of the weights and of the order of the images
 };
