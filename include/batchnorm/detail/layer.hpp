@@ -97,7 +97,7 @@ struct Layer {
     require(
         fused != nullptr || given.activation() == Activation::none,
         "expected options with an activation as activation(...) returned them, got a copy as BatchNormOptions: keep "
-        "them as FusedBatchNormOptions, or auto");
+        "them as auto, or write options.activation(options.activation())");
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
             "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
     const Eigen::Index scaled = given.scale() ? channels() : 0, shifted = given.shift() ? channels() : 0;
