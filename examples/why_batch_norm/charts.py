@@ -292,11 +292,11 @@ def overview(ground, found):
     by_id = {panel["id"]: panel for panel in found["panels"]}
     first, second = by_id["1_paper_experiment"]["series"], by_id["2_learning_rates"]["series"]
     words = {
-        "title": "What batch normalization does",
+        "title": "With batch normalization and without",
         "setting": setting(found),
         "held": "",
         "sentence": "",
-        "claim": "It learns faster, and from a wider range of learning rates",
+        "claim": "Test accuracy while a network learns, and at the end at every learning rate",
         "source": "Three hidden layers of 100 units",
     }
     picture = Picture(ground, words, 2.5, 2, [(arm, i) for i, arm in enumerate((WITH, WITHOUT))], gap=0.2)

@@ -75,6 +75,13 @@ def average(steps):
     return mean(step if step is not None else math.inf for step in steps)
 
 
+def clearly_fewer(a, b):
+    """Whether all seeds got there in clearly fewer steps, or got there at all where some of the others did not."""
+    if None in a or None in b:
+        return None in b and None not in a
+    return clearly_more(spread(b), spread(a))
+
+
 def steps_described(steps):
     if None in steps:
         return "more steps than were taken"
@@ -171,12 +178,12 @@ class Paper:
                 "step": [entry["step"] for entry in entries],
                 "percentiles": [[entry["values"][i][0] for entry in entries] for i in range(3)],
             }
-        faster, higher = average(reached[WITH]) < average(reached[WITHOUT]), clearly_more(ends[WITH], ends[WITHOUT])
+        faster, higher = clearly_fewer(reached[WITH], reached[WITHOUT]), clearly_more(ends[WITH], ends[WITHOUT])
         lower = clearly_more(ends[WITHOUT], ends[WITH])
         calmer = clearly_more(drifts[WITHOUT], drifts[WITH])
         sentence = (
             f"To reach {percent(target, 0)} takes {steps_described(reached[WITH])} with it, "
-            f"{steps_described(reached[WITHOUT])} without. It ends at {percent_spread(ends[WITH])} after "
+            f"{steps_described(reached[WITHOUT])} without{'' if faster else ' (no clear difference)'}. It ends at {percent_spread(ends[WITH])} after "
             f"{self.steps(scale):,} "
             f"steps, without at {percent_spread(ends[WITHOUT])}. "
             + (
@@ -249,7 +256,7 @@ class LearningRates:
         largest = {arm: max(rate for rate in self.rates if ends[arm][rate]["mean"] >= enough[arm]) for arm in ARMS}
         at_same = average(same_rate)
         wider = largest[WITH] > largest[WITHOUT]
-        faster = average(reached[WITH]) < average(reached[WITHOUT])
+        faster = clearly_fewer(reached[WITH], reached[WITHOUT])
         # It would come from the rate alone if at the same rate there were hardly anything to gain.
         by_rate = best[WITH] > best[WITHOUT] and at_same > 0.8 * average(reached[WITHOUT])
         described = {arm: steps_described(reached[arm]) for arm in ARMS}
