@@ -47,7 +47,7 @@ case $preset in
   asan | tsan) needs+=(catch2 libboost-dev) ;;
   bench) needs+=(libbenchmark-dev python3:python3) ;;
   fuzz) needs+=(clang:clang++ libclang-rt-dev libboost-dev) ;;
-  docs) needs+=(doxygen:doxygen) ;;
+  docs) needs+=(doxygen:doxygen doxygen-awesome-css python3:python3) ;;
 esac
 
 if command -v apt-get >/dev/null; then

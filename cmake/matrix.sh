@@ -8,8 +8,9 @@
 #   bash cmake/matrix.sh quick                 one line of it: this machine's c++, C++20, headers and consumers only
 #   bash cmake/matrix.sh full                  other platforms: tests/portable on ARMv7, AArch64, RISC-V 64 and s390x under
 #                                              QEMU, and on Windows under Wine, there at -O0 to -O3 and with each
-#                                              instruction set. Installs what it needs with apt (needs root, Debian);
-#                                              what cannot be had is skipped, and said to be
+#                                              instruction set; and the code blocks of every page of the guide. Installs
+#                                              what it needs with apt (needs root, Debian); what cannot be had is
+#                                              skipped, and said to be
 #
 # Each compiler builds and runs everything in C++17, and in C++20 and 23 what includes the headers: each header alone, the
 # consumers, the units of several instruction sets; without what has the label one_standard, on which the standard of C++
@@ -97,7 +98,7 @@ here() {
   return $rc
 }
 
-# Every platform but this one. ctest's list is the result.
+# Every platform but this one, and the guide. ctest's list is the result.
 full() {
   local build=build/matrix/full
   local packages=(
@@ -114,9 +115,10 @@ full() {
   else
     echo "matrix: nothing is installed, so what is not here of ${packages[*]} is skipped"
   fi
-  cmake --preset test -B "$build" -DBATCHNORM_BUILD_EXAMPLES=OFF -DBATCHNORM_PORTABLE_FULL=ON
-  cmake --build "$build" --parallel "${JOBS:-2}" --target batchnorm_portable
-  ctest --test-dir "$build" --parallel "${JOBS:-2}" --no-tests=error --output-on-failure --label-regex portable
+  cmake --preset test -B "$build" -DBATCHNORM_BUILD_EXAMPLES=OFF -DBATCHNORM_PORTABLE_FULL=ON \
+    -DBATCHNORM_TEST_EVERY_PAGE=ON
+  cmake --build "$build" --parallel "${JOBS:-2}" --target batchnorm_portable batchnorm_pages
+  ctest --test-dir "$build" --parallel "${JOBS:-2}" --no-tests=error --output-on-failure --label-regex '^(portable|docs)$'
 }
 
 case ${1:-all} in

@@ -123,7 +123,10 @@ class Trainers:
 
     def train(self, plan, results, what):
         """Trains what of the plan is not among the results yet, the longest runs first."""
-        missing = [settings for settings in unique(plan) if settings not in results]
+        wanted = unique(plan)
+        missing = [settings for settings in wanted if settings not in results]
+        if len(missing) < len(wanted):
+            print(f"{what}: {len(wanted) - len(missing)} of {len(wanted)} runs were finished before", flush=True)
         if not missing:
             return
         costs = {id(settings): cost(settings, self.data) for settings in missing}

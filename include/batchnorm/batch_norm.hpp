@@ -21,12 +21,12 @@
 BATCHNORM_NAMESPACE_BEGIN
 
 /// Batch normalization of Eigen tensors and matrices (Ioffe and Szegedy, arXiv 1502.03167): each channel is shifted and
-/// scaled to mean 0 and variance 1, then by a learnable weight (gamma) and bias (beta),
+/// scaled to mean 0 and variance 1, then by a learnable weight (gamma) and bias (beta).
 ///
 ///     y = (x - mean) / sqrt(variance + epsilon) * weight + bias
 ///
-/// with the mean and biased variance of the batch in training, of which running averages are kept, and with those
-/// averages in inference.
+/// In training the mean and the biased variance are those of the batch, of which running averages are kept; in
+/// inference they are those averages.
 ///
 ///     #include <batchnorm/batchnorm.hpp>
 ///

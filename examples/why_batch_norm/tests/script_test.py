@@ -60,6 +60,7 @@ class WhyBatchNorm(unittest.TestCase):
         runs.write_text("".join(lines[:3]) + lines[3][:100], encoding="utf-8")
         second = script(*arguments, output="resumed")
         self.assertEqual(second.returncode, 0, second.stderr)
+        self.assertIn(f"3 of {len(lines)} runs were finished before", second.stdout)
         self.assertIn(f"run {len(lines) - 3} of {len(lines) - 3}", second.stderr)
         again = runs.read_text(encoding="utf-8").splitlines(keepends=True)
         self.assertEqual(again[:3], lines[:3])

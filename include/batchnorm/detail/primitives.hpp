@@ -114,11 +114,12 @@ void run_elementwise(const View& view, const Tile& tile, const Operands<T, N, M>
   }
 }
 
-/// Whether an output is so large that it is better not left in the cache; in place it is there already. Two outputs
-/// past the cache at once take several times as long.
+/// Whether an output is so large that it is better not left in the cache; in place it is there already. Two outputs past
+/// the cache at once take several times as long; and the kernel that may have two writes half a line at a time, which
+/// pays only for what is several times as large.
 template <class T, std::size_t N, std::size_t M>
 bool should_stream(const View& view, const Operands<T, N, M>& tensors) {
-  constexpr Index large = Index(8) << 20;
+  constexpr Index large = Index(M == 1 ? 8 : 32) << 20;
   for (const auto& elements : tensors.in) {
     if (elements.data == tensors.out[0].data) return false;
   }

@@ -2,9 +2,9 @@
 
     extract_blocks.py PAGE.md OUTPUT.cpp
 
-A block with its own main() becomes the program, if it is alone. Otherwise its main() becomes a function of another name, and
-every other block the body of a function of its own, after its #include and #define lines and its structs; the program's
-main() calls them in turn.
+Where the last block has a main(), the blocks are one program, told in parts, and stand one after another. Otherwise each is
+a part of its own: a block with a main(), which returns nothing, keeps to a namespace; every other one becomes the body of a
+function, after its #include and #define lines and its structs. The program's main() calls them in turn.
 """
 
 import pathlib
@@ -22,26 +22,28 @@ def main():
     page, output = (pathlib.Path(argument) for argument in sys.argv[1:])
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```cpp\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    is_program = re.compile(r"^int main\(", re.MULTILINE)
-    if len(blocks) == 1 and is_program.search(blocks[0]):
-        code = blocks[0]
+    has_main = [bool(re.search(r"^int main\(", block, re.MULTILINE)) for block in blocks]
+
+    if has_main[-1]:
+        if sum(has_main) > 1:
+            sys.exit(f"{page}: a program that is told in parts has one main()")
+        code = "\n".join(blocks)
     else:
         includes, functions = [], []
-        for number, block in enumerate(blocks, 1):
-            struct = r"^struct .*?^};\n"
-            whole = is_program.search(block)
-            if not whole:
-                functions += re.findall(struct, block, re.MULTILINE | re.DOTALL)
-                block = re.sub(struct, "", block, flags=re.MULTILINE | re.DOTALL)
-            lines = block.splitlines()
-            includes += [line for line in lines if re.match(r"#(include|define) ", line)]
-            lines = [line for line in lines if not re.match(r"#(include|define) ", line)]
-            if whole:
-                functions.append(is_program.sub(f"static int block_{number}(", "\n".join(lines)) + "\n")
-                functions[-1] = re.sub(r"\n}\n*$", "\n  return 0;\n}\n", functions[-1])
-            else:
-                body = "\n".join("  " + line if line else "" for line in lines)
-                functions.append(f"static void block_{number}() {{\n{body}\n}}\n")
+        for number, (block, is_program) in enumerate(zip(blocks, has_main), 1):
+            directive = r"#(include|define) "
+            includes += [line for line in block.splitlines() if re.match(directive, line)]
+            block = re.sub(rf"^{directive}.*\n", "", block, flags=re.MULTILINE)
+            if is_program:
+                block = re.sub(r"^int main\(\)", "static void main_of_it()", block, flags=re.MULTILINE)
+                functions.append(f"namespace program_{number} {{\n{block}}}\n")
+                functions.append(f"static void block_{number}() {{ program_{number}::main_of_it(); }}\n")
+                continue
+            struct = r"^(?:template <.*>\n)?struct .*?^};\n"
+            functions += re.findall(struct, block, re.MULTILINE | re.DOTALL)
+            lines = re.sub(struct, "", block, flags=re.MULTILINE | re.DOTALL).splitlines()
+            body = "\n".join("  " + line if line else "" for line in lines)
+            functions.append(f"static void block_{number}() {{\n{body}\n}}\n")
         calls = "\n".join(f"  block_{number}();" for number in range(1, len(blocks) + 1))
         head = HEAD.format(page=page.name) + "\n".join(
             line for line in dict.fromkeys(includes) if line not in HEAD.splitlines()

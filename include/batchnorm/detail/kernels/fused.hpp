@@ -52,7 +52,8 @@ struct Gate {
     return {P::all(limit), P::all(slope), slope == typename P::Scalar(0)};
   }
   BATCHNORM_ALWAYS_INLINE P apply(const P& test, const P& a) const {
-    return where_above(test, limit, a, a * slope, is_zero);
+    if (is_zero) return where_above(test, limit, a, P::all(typename P::Scalar(0)));
+    return where_above(test, limit, a, a * slope);
   }
 };
 
@@ -118,10 +119,11 @@ struct NormalizeFused {
   }
 };
 
-/// As GradientTerms, with a third tensor, y or whatever else, and with the forward's coefficients among the pivots.
+/// As GradientTerms, with a third tensor, y or whatever else, and with the forward's scale and shift among the pivots:
+/// its mean is that of x.
 template <class Packs, OtherSums Others, bool Pivoted>
 struct FusedGradientTerms : GradientTerms<Others, Pivoted> {
-  static constexpr std::size_t tensors = 3, pivots = 5;
+  static constexpr std::size_t tensors = 3, pivots = 4;
   template <class A>
   static constexpr Index most_columns = half_max_columns<A>;
 
@@ -130,22 +132,24 @@ struct FusedGradientTerms : GradientTerms<Others, Pivoted> {
 
   template <class P>
   struct Pivots {
-    P x, dy;
-    Normalization<P> forward;
+    P x, dy, forward_scale, forward_shift;
     template <class F>
     static BATCHNORM_ALWAYS_INLINE Pivots of(const F& f) {
-      return {f(0), f(1), {f(2), f(3), f(4)}};
+      return {f(0), f(1), f(2), f(3)};
     }
   };
   template <class P>
   using Centered = typename GradientTerms<Others, Pivoted>::template Centered<P>;
   template <class P, class F>
   BATCHNORM_ALWAYS_INLINE Centered<P> centered(const F& f, const Pivots<P>& pivot) const {
-    P x = f(0), y = f(2);
-    if (!settings.has_output) y = pivot.forward.apply(x);
-    const P dy = gradient.apply(y, f(1));
-    if (settings.from_output) x = inverse.apply(x, x);
-    return Centered<P>::of(x - pivot.x, dy, pivot.dy);
+    P x = f(0);
+    if (settings.has_output) {
+      const P dy = gradient.apply(P(f(2)), P(f(1)));
+      if (settings.from_output) x = inverse.apply(x, x);
+      return Centered<P>::of(x - pivot.x, dy, pivot.dy);
+    }
+    const P d = x - pivot.x;  // as Normalization has it
+    return Centered<P>::of(d, gradient.apply(mul_add(d, pivot.forward_scale, pivot.forward_shift), P(f(1))), pivot.dy);
   }
 };
 
@@ -166,19 +170,18 @@ struct AccumulateGradientsFused {
       if (own_means) Short::template set_pivots<P>(view, tile, tensors[1], result.dy_pivot());
     }
     // The forward's coefficients, as NormalizeFused makes them.
-    A memory[3][static_cast<std::size_t>(half_max_columns<A>)];
+    A memory[2][static_cast<std::size_t>(half_max_columns<A>)];
     for (auto& quantity : memory) std::fill_n(quantity, channels, A(0));
     if (!settings.has_output) {
       const NormalizeArrays<A> of_tile = from_channel(forward, tile.channel_begin);
       for_each_pack<V>(channels, [&](auto type, Index c) BATCHNORM_INLINE_LAMBDA {
         const auto k = normalization_of<A, typename decltype(type)::Pack>(of_tile, c);
-        store(memory[0] + c, k.mean);
-        store(memory[1] + c, k.scale);
-        store(memory[2] + c, k.shift);
+        store(memory[0] + c, k.scale);
+        store(memory[1] + c, k.shift);
       });
     }
     const Prefetch prefetch[] = {prefetches.x, prefetches.dy, settings.has_output ? prefetches.x : Prefetch{}};
-    const A* const pivots[] = {means + tile.channel_begin, result.dy_pivot(), memory[0], memory[1], memory[2]};
+    const A* const pivots[] = {means + tile.channel_begin, result.dy_pivot(), memory[0], memory[1]};
     A* sums[Short::sums];
     for (std::size_t k = 0; k < Short::sums; ++k) sums[k] = result.arrays[1 + k];
     const Short sum{Terms{{}, settings, gradient_gates<P, T>(settings), {A(0), settings.inverse_slope}}};
@@ -190,19 +193,12 @@ struct AccumulateGradientsFused {
   }
 };
 
-/// The coefficients of some elements of dx, and the forward's.
+/// The coefficients of some elements of dx, and the forward's, whose mean is that of x.
 template <class P>
 struct FusedGradientFormula {
-  static constexpr int count = 8;
+  static constexpr int count = 7;
   using Packed = P;
-  P mean_dy, mean, rest, projection, scale, forward_mean, forward_scale, forward_shift;
-
-  BATCHNORM_ALWAYS_INLINE P forward(const P& x) const {
-    return Normalization<P>{forward_mean, forward_scale, forward_shift}.apply(x);
-  }
-  BATCHNORM_ALWAYS_INLINE P apply(const P& x, const P& dy) const {
-    return GradientFormula<P>{mean_dy, mean, rest, projection, scale}.apply(x, dy);
-  }
+  P mean_dy, mean, rest, projection, scale, forward_scale, forward_shift;
 
   friend BATCHNORM_ALWAYS_INLINE FusedGradientFormula blend(const FusedGradientFormula& a,
                                                             const FusedGradientFormula& b, Index n) {
@@ -211,7 +207,6 @@ struct FusedGradientFormula {
             blend(a.rest, b.rest, n),
             blend(a.projection, b.projection, n),
             blend(a.scale, b.scale, n),
-            blend(a.forward_mean, b.forward_mean, n),
             blend(a.forward_scale, b.forward_scale, n),
             blend(a.forward_shift, b.forward_shift, n)};
   }
@@ -227,6 +222,8 @@ struct ApplyGradientsFused {
     using P = KernelPack<T, A, Bytes>;
     using V = ExactPack<T, A, Bytes>;
     const Index x_distance = access.prefetches.x.distance, dy_distance = access.prefetches.dy.distance;
+    // What rounding took from the means is below the last digit of dx, unless that has all of A's.
+    constexpr bool has_rest = std::is_same_v<T, A>;
     const bool has_output = settings.has_output, from_output = settings.from_output, constant = settings.constant;
     const Gates<P> gradient = gradient_gates<P, T>(settings), inverse(A(0), settings.inverse_slope);
     elementwise<FusedGradientFormula, P, half_max_columns<A>>(
@@ -238,9 +235,11 @@ struct ApplyGradientsFused {
             const One zero = One::all(A(0));
             GradientFormula<One> k{zero, zero, zero, zero, load<One>(coefficients.scale() + c)};
             if (!settings.constant) k = gradient_formula_of<A, One>(coefficients, c);
+            if constexpr (!has_rest) k.mean_dy = k.mean_dy - k.rest;
             Normalization<One> f{zero, zero, zero};
             if (!settings.has_output) f = normalization_of<A, One>(forward, c);
-            set(c, k.mean_dy, k.mean, k.rest, k.projection, k.scale, f.mean, f.scale, f.shift);
+            if (settings.constant && !settings.has_output) k.mean = f.mean;
+            set(c, k.mean_dy, k.mean, k.rest, k.projection, k.scale, f.scale, f.shift);
           }
           return true;
         },
@@ -251,12 +250,17 @@ struct ApplyGradientsFused {
             if (has_output) detail::prefetch(in[2] + i + x_distance);
           }
           if (dy_distance != 0) detail::prefetch(in[1] + i + dy_distance);
-          Q x = load<Q>(in[0] + i);
-          const Q y = has_output ? load<Q>(in[2] + i) : k.forward(x);
-          const Q dy = gradient.apply(y, load<Q>(in[1] + i));
+          Q x = load<Q>(in[0] + i), dy = load<Q>(in[1] + i);
+          if (has_output) {
+            dy = gradient.apply(load<Q>(in[2] + i), dy);
+            if (from_output) x = inverse.apply(x, x);
+          }
+          const Q d = x - k.mean;
+          if (!has_output) dy = gradient.apply(mul_add(d, k.forward_scale, k.forward_shift), dy);
           if (constant) return Results<Q, 2>{{dy * k.scale, dy}};
-          if (from_output) x = inverse.apply(x, x);
-          return Results<Q, 2>{{k.apply(x, dy), dy}};
+          Q dx = sub_mul(dy - k.mean_dy, d, k.projection);
+          if constexpr (has_rest) dx = dx + k.rest;
+          return Results<Q, 2>{{dx * k.scale, dy}};
         });
   }
 };

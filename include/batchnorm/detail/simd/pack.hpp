@@ -152,17 +152,11 @@ struct Pack {
     }
     return result;
   }
-  /// a where `test` is above the limit, or NaN, and elsewhere b, or 0 if so told.
-  friend BATCHNORM_ALWAYS_INLINE Pack where_above(const Pack& test, const Pack& limit, const Pack& a, const Pack& b,
-                                                  bool zero) {
+  /// a where `test` is above the limit, or NaN, and elsewhere b.
+  friend BATCHNORM_ALWAYS_INLINE Pack where_above(const Pack& test, const Pack& limit, const Pack& a, const Pack& b) {
     Pack result = a;
     for (int i = 0; i < N; ++i) {
-      if (!(test.v[i] <= limit.v[i])) continue;
-      if (zero) {
-        result.v[i] = T(0);
-      } else {
-        result.v[i] = b.v[i];
-      }
+      if (test.v[i] <= limit.v[i]) result.v[i] = b.v[i];
     }
     return result;
   }
@@ -331,14 +325,11 @@ struct VectorPack : Vector<T, N> {
     const Mask negative = a.v < Type{};
     return of(reinterpret_cast<Type>(reinterpret_cast<Mask>(a.v) & ~negative));
   }
-  friend BATCHNORM_ALWAYS_INLINE Self where_above(const Self& test, const Self& limit, const Self& a, const Self& b,
-                                                  bool zero) {
-    using Lane = std::remove_reference_t<decltype(Mask{}[0])>;
-    const Mask kept = reinterpret_cast<Mask>(b.v) & (Mask{} + Lane(zero ? 0 : -1));
+  friend BATCHNORM_ALWAYS_INLINE Self where_above(const Self& test, const Self& limit, const Self& a, const Self& b) {
 #if BATCHNORM_X86_DISPATCH && !defined(__clang__)
     // Of comparisons of wide vectors GCC makes one for each lane.
     if constexpr (sizeof(Type) == 64) {
-      Type result = reinterpret_cast<Type>(kept);
+      Type result = b.v;
       if constexpr (std::is_same_v<T, float>) {
         asm("vcmpps {$22, %2, %1, %%k1|k1, %1, %2, 22}\n\tvmovaps {%3, %0%{%%k1%}|%0%{k1%}, %3}"
             : "+v"(result)
@@ -359,11 +350,13 @@ struct VectorPack : Vector<T, N> {
         asm("vcmppd {$22, %2, %1, %0|%0, %1, %2, 22}" : "=x"(above) : "x"(test.v), "x"(limit.v));
       }
       const Mask from_a = reinterpret_cast<Mask>(above);
-      return of(reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & from_a) | (kept & ~from_a)));
+      return of(
+          reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & from_a) | (reinterpret_cast<Mask>(b.v) & ~from_a)));
     }
 #endif
     const Mask not_above = test.v <= limit.v;
-    return of(reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & ~not_above) | (kept & not_above)));
+    return of(
+        reinterpret_cast<Type>((reinterpret_cast<Mask>(a.v) & ~not_above) | (reinterpret_cast<Mask>(b.v) & not_above)));
   }
   friend BATCHNORM_ALWAYS_INLINE Self inverse_or_zero(const Self& a) {
     const Mask zero = a.v == Type{};
