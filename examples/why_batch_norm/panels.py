@@ -183,7 +183,8 @@ class Paper:
         calmer = clearly_more(drifts[WITHOUT], drifts[WITH])
         sentence = (
             f"To reach {percent(target, 0)} takes {steps_described(reached[WITH])} with it, "
-            f"{steps_described(reached[WITHOUT])} without{'' if faster else ' (no clear difference)'}. It ends at {percent_spread(ends[WITH])} after "
+            f"{steps_described(reached[WITHOUT])} without{'' if faster else ' (no clear difference)'}. "
+            f"It ends at {percent_spread(ends[WITH])} after "
             f"{self.steps(scale):,} "
             f"steps, without at {percent_spread(ends[WITHOUT])}. "
             + (
