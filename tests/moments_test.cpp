@@ -154,6 +154,62 @@ TEST_CASE("variance divides M2 by the count, or by one less for the unbiased one
   CHECK(moments.variance(Variance::unbiased)(1) == 16);
 }
 
+TEST_CASE("weighted moments merge as repeated values do, and count their values") {
+  const oracle::Geometry geometry{{9, 2, 1}, false, 1};
+  Random random(46);
+  const auto values = random.tensor<double>(geometry);
+  const auto x = tensor_of<double, Eigen::ColMajor>(values, geometry);
+  const std::vector<int> weights{3, 0, 1, 5, 2, 0, 1, 1, 4};
+  Moments weighted(2), repeated(2);
+  const auto row = [&](Eigen::Index i) {
+    return x.slice(std::array<Eigen::Index, 3>{i, 0, 0}, std::array<Eigen::Index, 3>{1, 2, 1});
+  };
+  for (Eigen::Index i = 0; i < 9; ++i) {
+    const int weight = weights[static_cast<std::size_t>(i)];
+    batchnorm::detail::MomentsAccess::add(weighted, 1, static_cast<double>(weight), [&](Eigen::Index c) {
+      return batchnorm::detail::ChannelMoments<double>{x(i, c, 0), 0, 0};
+    });
+    for (int k = 0; k < weight; ++k) repeated.add(row(i));
+  }
+  CHECK(weighted.count() == 9);
+  CHECK(weighted.total_weight() == 17);
+  CHECK(repeated.total_weight() == 17);
+  Moments both = weighted;
+  both.merge(weighted);
+  CHECK(both.count() == 18);
+  CHECK(both.total_weight() == 34);
+  for (Eigen::Index c = 0; c < 2; ++c) {
+    Real sum = 0, squares = 0;
+    for (Eigen::Index i = 0; i < 9; ++i) sum += static_cast<Real>(x(i, c, 0)) * weights[static_cast<std::size_t>(i)];
+    const Real mean = sum / 17;
+    for (Eigen::Index i = 0; i < 9; ++i) {
+      const Real d = static_cast<Real>(x(i, c, 0)) - mean;
+      squares += d * d * weights[static_cast<std::size_t>(i)];
+    }
+    for (const auto* each : {&weighted, &repeated}) {
+      CHECK(std::abs(static_cast<Real>(each->mean()(c)) - mean) < 1e-15L * std::sqrt(squares));
+      CHECK(std::abs(static_cast<Real>(each->M2()(c)) - squares) < 1e-14L * squares);
+      CHECK(std::abs(static_cast<Real>(each->variance()(c)) - squares / 17) < 1e-14L * squares);
+      CHECK(std::abs(static_cast<Real>(each->variance(Variance::unbiased)(c)) - squares / 16) < 1e-14L * squares);
+    }
+    CHECK(both.mean()(c) == weighted.mean()(c));
+    CHECK(std::abs(both.M2()(c) / weighted.M2()(c) - 2) < 1e-15);
+  }
+}
+
+TEST_CASE("the biased variance of weights that sum to 1 is M2, and the unbiased one 0") {
+  Moments moments(1);
+  for (const double value : {-1.0, 1.0}) {
+    batchnorm::detail::MomentsAccess::add(moments, 1, 0.5, [&](Eigen::Index) {
+      return batchnorm::detail::ChannelMoments<double>{value, 0, 0};
+    });
+  }
+  CHECK(moments.total_weight() == 1);
+  CHECK(moments.M2()(0) == 1);
+  CHECK(moments.variance()(0) == 1);
+  CHECK(moments.variance(Variance::unbiased)(0) == 0);
+}
+
 TEST_CASE("moments take a device, expressions and every rank") {
   Eigen::DefaultDevice device;
   Eigen::Tensor<float, 2> x2(6, 3);

@@ -23,6 +23,21 @@ constexpr bool check_accumulator_type() {
   }
 }
 
+/// The way into moments for what has taken some by itself.
+struct MomentsAccess {
+  /// Adds `count` values per channel that weigh `weight` together, of moments_at(c) in channel c.
+  template <class M, class A, class MomentsAt>
+  static void add(M& total, Index count, const A& weight, const MomentsAt& moments_at) {
+    for (Eigen::Index c = 0; c < total.channels(); ++c) {
+      ChannelMoments<A> merged = total.at(c);
+      merge_moments(merged, total.total_weight_, moments_at(c), weight);
+      total.set(c, merged);
+    }
+    total.count_ += count;
+    total.total_weight_ = total.total_weight_ + weight;
+  }
+};
+
 }  // namespace detail
 
 /// Count, mean and M2 (the sum of squared deviations from the mean) of each channel of any number of tensors, exact to
@@ -68,6 +83,8 @@ class BasicMoments {
   Index channels() const { return mean_.size(); }
   /// The number of values per channel, in 64 bits.
   detail::Index count() const { return count_; }
+  /// The sum of the values' weights per channel, which is the count where none were given.
+  const A& total_weight() const { return total_weight_; }
   /// The mean, [channels]; 0 of no values.
   const Vector& mean() const { return mean_; }
   /// What the mean's last digit leaves, [channels]: the sum of mean and mean_residual has twice an A's digits.
@@ -75,12 +92,13 @@ class BasicMoments {
   /// The sum of squared deviations from the mean, [channels].
   const Vector& M2() const { return M2_; }
 
-  /// M2 / count, or M2 / (count - 1) if unbiased, [channels]; 0 of fewer than two values.
+  /// M2 / total_weight, or M2 / (total_weight - 1) if unbiased, [channels]; 0 of fewer than two values, and where that
+  /// divisor is not above 0.
   Vector variance(Variance kind = Variance::biased) const {
     Vector result(channels());
     for (Index c = 0; c < channels(); ++c) {
       const auto M2 = detail::AlgebraPack<A>::One::all(M2_(c));
-      result(c) = count_ < 2 ? A(0) : detail::variance_of(M2, count_, kind).v[0];
+      result(c) = count_ < 2 ? A(0) : detail::variance_of(M2, total_weight_, kind).v[0];
     }
     return result;
   }
@@ -105,12 +123,9 @@ class BasicMoments {
   BasicMoments& merge(const BasicMoments& other) {
     detail::require(other.channels() == channels(), "expected moments of ", channels(), " channels, got ",
                     other.channels());
-    for (Index c = 0; c < channels(); ++c) {
-      detail::ChannelMoments<A> total = at(c);
-      detail::merge_moments(total, count_, other.at(c), other.count_);
-      set(c, total);
-    }
-    count_ += other.count_;
+    const detail::Index count = other.count_;  // other may be this one
+    const A weight = other.total_weight_;
+    detail::MomentsAccess::add(*this, count, weight, [&](Index c) { return other.at(c); });
     return *this;
   }
 
@@ -129,6 +144,7 @@ class BasicMoments {
 
     BasicMoments added(channels());
     added.count_ = view.values_per_channel();
+    added.total_weight_ = detail::number<A>(added.count_);
     detail::Workspace<A> workspace;
     // For pooled statistics every digit counts: all sums are of A.
     detail::accumulate_moments<A>(
@@ -136,7 +152,7 @@ class BasicMoments {
         [&](detail::Index first, detail::Index count, const detail::MomentSums<A>& sums,
             const detail::NormalizeArrays<A>&) {
           using One = typename detail::AlgebraPack<A>::One;
-          const One inverse_count = One::all(A(1) / detail::number<A>(added.count_));
+          const One inverse_count = One::all(A(1) / added.total_weight_);
           for (detail::Index c = 0; c < count; ++c) {
             const auto moments = detail::moments_of(One::all(sums.pivot()[c]), One::all(sums.sum()[c]),
                                                     One::all(sums.squares()[c]), inverse_count);
@@ -156,6 +172,9 @@ class BasicMoments {
 
   Vector mean_{}, mean_residual_{}, M2_{};
   detail::Index count_ = 0;
+  A total_weight_ = A(0);
+
+  friend struct detail::MomentsAccess;
 };
 
 /// Moments of tensors of float, double, Eigen::half and Eigen::bfloat16.

@@ -135,7 +135,7 @@ struct Layer {
     } else if (kind == StatisticsKind::batch) {
       normalize_by_batch(device, write, workspace, [&](Index c, Index count, const MomentSums<A>& sums) {
         const auto statistics = from_channel(scratch.saved.arrays(), c);
-        set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
+        set_batch_statistics(count, sums, number<A>(view.values_per_channel()), options.epsilon(), statistics,
                              scratch.M2.data() + c);
         return statistics;
       });
@@ -170,7 +170,7 @@ struct Layer {
         // In place of the sums, which are read before.
         ChannelStatistics<A> statistics;
         std::copy_n(sums.arrays, ChannelStatistics<A>::count, statistics.arrays);
-        set_batch_statistics(count, sums, view.values_per_channel(), options.epsilon(), statistics,
+        set_batch_statistics(count, sums, number<A>(view.values_per_channel()), options.epsilon(), statistics,
                              static_cast<A*>(nullptr));
         return statistics;
       });
@@ -441,7 +441,7 @@ struct Layer {
         channels(), running_var.data(), momentum,
         [&](auto type, Index c) {
           const auto M2 = load<typename decltype(type)::Pack>(scratch.M2.data() + c);
-          return variance_of(M2, n, options.running_variance());
+          return variance_of(M2, number<A>(n), options.running_variance());
         },
         scratch.running_var.data());
     exchange(running_mean, scratch.running_mean);

@@ -142,7 +142,7 @@ void accumulate_moments(const Device& device, const View& view, const Elements<c
     run_kernel<AccumulateMoments<S>, T>(isa, view, tile, x, prefetches.x, sums);
   };
   const auto merge = [](const Sums& total, Index n, const Sums& more, Index k, Index channels) {
-    merge_sums(total, n, more, k, channels);
+    merge_sums(total, number<A>(n), more, number<A>(k), channels);
   };
   run_two_passes(device, view, work_of_sums<T>(device, view, {x}, fused), !std::is_same_v<Write, NoPass>,
                  two_passes<Sums, NormalizeArrays<A>>(accumulate, merge, algebra, write), workspace);

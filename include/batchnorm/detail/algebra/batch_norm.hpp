@@ -40,20 +40,22 @@ BATCHNORM_ALWAYS_INLINE V inverse_std(const V& variance, double epsilon) {
   return inverse_or_zero(square_root(variance + V::all(number<typename V::Scalar>(epsilon))));
 }
 
-/// M2 / n or M2 / (n - 1); of a single value, 0.
+/// M2 / n or M2 / (n - 1), n being the number of values or the sum of their weights; 0 where that divisor is not above
+/// 0, as for a single value. (Weights are often scaled to a sum of 1, of which the biased variance is M2 itself.)
 template <class V>
-BATCHNORM_ALWAYS_INLINE V variance_of(const V& M2, Index n, Variance kind) {
+BATCHNORM_ALWAYS_INLINE V variance_of(const V& M2, const typename V::Scalar& n, Variance kind) {
   using A = typename V::Scalar;
-  if (n <= 1) return M2 * V::all(A(0));
-  return M2 / V::all(number<A>(kind == Variance::unbiased ? n - 1 : n));
+  const A divisor = kind == Variance::unbiased ? A(n - A(1)) : n;
+  if (divisor <= A(0)) return M2 * V::all(A(0));
+  return M2 / V::all(divisor);
 }
 
-/// The statistics of a batch of n values for each of some channels (arXiv 1502.03167, algorithm 1, with the biased
-/// variance M2 / n), and M2 itself where it is asked for.
+/// The statistics of a batch of values that weigh n for each of some channels (arXiv 1502.03167, algorithm 1, with the
+/// biased variance M2 / n), and M2 itself where it is asked for.
 template <class A>
-void set_batch_statistics(Index channels, const MomentSums<A>& sums, Index n, double epsilon,
+void set_batch_statistics(Index channels, const MomentSums<A>& sums, const A& n, double epsilon,
                           const ChannelStatistics<A>& result, A* M2) {
-  const A inverse_n = A(1) / number<A>(n);
+  const A inverse_n = A(1) / n;
   for_each_pack<AlgebraPack<A>>(channels, [&](auto type, Index c) {
     using V = typename decltype(type)::Pack;
     const V inverse_count = V::all(inverse_n);

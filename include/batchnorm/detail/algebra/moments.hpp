@@ -21,7 +21,7 @@ struct ChannelMoments {
   A mean, mean_residual, M2;
 };
 
-/// The moments of n values from their sums and 1 / n, for one channel or a pack of them.
+/// The moments of values that weigh n together from their sums and 1 / n, for one channel or a pack of them.
 template <class V>
 BATCHNORM_ALWAYS_INLINE ChannelMoments<V> moments_of(const V& pivot, const V& sum, const V& squares,
                                                      const V& inverse_n) {
@@ -32,33 +32,36 @@ BATCHNORM_ALWAYS_INLINE ChannelMoments<V> moments_of(const V& pivot, const V& su
   return {mean, (pivot - (mean - added)) + (offset - added), not_negative(sub_mul(squares, sum, offset))};
 }
 
-/// Makes `total`, the moments of n values, those of them and k more (Chan, Golub and LeVeque 1979, equations 2.1).
+// Of weighted values, n and k below are sums of weights; where each weighs 1, they are numbers of values.
+
+/// Makes `total`, the moments of values that weigh n, those of them and of more that weigh k (Chan, Golub and LeVeque
+/// 1979, equations 2.1, which hold for weights as for counts: West 1979).
 template <class A>
-void merge_moments(ChannelMoments<A>& total, Index n, const ChannelMoments<A>& more, Index k) {
-  if (k == 0) return;
-  if (n == 0) {
+void merge_moments(ChannelMoments<A>& total, const A& n, const ChannelMoments<A>& more, const A& k) {
+  if (k == A(0)) return;
+  if (n == A(0)) {
     total = more;
     return;
   }
-  const A share = number<A>(k) / number<A>(n + k);
+  const A share = k / (n + k);
   const A delta = (more.mean - total.mean) + (more.mean_residual - total.mean_residual);
   const A offset = delta * share;
   const A mean = total.mean + offset;
   const A added = mean - total.mean;
   const A lost = (total.mean - (mean - added)) + (offset - added);
-  total.M2 = total.M2 + more.M2 + delta * offset * number<A>(n);
+  total.M2 = total.M2 + more.M2 + delta * offset * n;
   // Renormalized, so that the residual stays below the mean's last digit.
   const A residual = total.mean_residual + lost;
   total.mean = mean + residual;
   total.mean_residual = residual - (total.mean - mean);
 }
 
-/// Makes `total`, the sums over n values of each channel, those over them and k more.
+/// Makes `total`, the sums over values of each channel that weigh n, those over them and more that weigh k, neither 0.
 template <class A>
-void merge_sums(const MomentSums<A>& total, Index n, const MomentSums<A>& more, Index k, Index channels) {
+void merge_sums(const MomentSums<A>& total, const A& n, const MomentSums<A>& more, const A& k, Index channels) {
   using One = typename AlgebraPack<A>::One;
-  const One inverse_n = One::all(A(1) / number<A>(n)), inverse_k = One::all(A(1) / number<A>(k));
-  const A all = number<A>(n + k);
+  const One inverse_n = One::all(A(1) / n), inverse_k = One::all(A(1) / k);
+  const A all = n + k;
   for (Index c = 0; c < channels; ++c) {
     A &pivot = total.pivot()[c], &sum = total.sum()[c], &squares = total.squares()[c];
     if (pivot == more.pivot()[c]) {
