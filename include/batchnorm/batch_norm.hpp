@@ -10,12 +10,15 @@
 
 #include "batchnorm/as_vector.hpp"
 #include "batchnorm/detail/call.hpp"
+#include "batchnorm/detail/extended_layer.hpp"
+#include "batchnorm/detail/interface/positions.hpp"
 #include "batchnorm/detail/interface/values.hpp"
 #include "batchnorm/detail/layer.hpp"
 #include "batchnorm/frozen_batch_norm.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/running_statistics.hpp"
 #include "batchnorm/saved_statistics.hpp"
+#include "batchnorm/statistics.hpp"
 #include "batchnorm/tags.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -85,14 +88,16 @@ class BatchNorm {
   /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Throws
   /// std::invalid_argument if tensors of rank Dims have no such channel axis, or if SingleValue::use_running is asked
   /// for without running statistics.
-  BatchNorm(const BatchNormOptions& options) : layer_(options, nullptr) {  // NOLINT(google-explicit-constructor)
+  BatchNorm(const BatchNormOptions& options)
+      : layer_(options, nullptr, nullptr) {  // NOLINT(google-explicit-constructor)
     reset_parameters();
     zero_grad();
   }
 
-  /// The same with options that have an activation.
-  BatchNorm(const FusedBatchNormOptions& options)  // NOLINT(google-explicit-constructor)
-      : layer_(options, &detail::fused_kernels<T>) {
+  /// The same with options that have an activation, ghost batches or renormalization.
+  template <bool Fused, bool Grouped>
+  BatchNorm(const ExtendedBatchNormOptions<Fused, Grouped>& options)  // NOLINT(google-explicit-constructor)
+      : layer_(options, fused_kernels<Fused>(), extended_table<Grouped>()) {
     reset_parameters();
     zero_grad();
   }
@@ -242,6 +247,56 @@ class BatchNorm {
   BatchNorm& eval() { return train(false); }
   /// Whether in training mode.
   bool is_training() const { return layer_.training; }
+
+  /// \name Switches
+  /// What train() and eval() set together, each by itself: which statistics normalize, and whether a forward moves the
+  /// running ones. Explicit switches survive train() and eval(), until follow_mode() clears them.
+  ///
+  ///     bn.normalize_with(batchnorm::Statistics::running).update_running_stats(false);  // a frozen layer
+  ///     bn.update_running_stats(false);                                                 // a forward done again
+  ///@{
+
+  /// Normalizes by the statistics given, in forward and in infer, whatever the mode. Where running statistics are
+  /// needed and options().track_running_stats() is false, the calls throw std::logic_error.
+  BatchNorm& normalize_with(Statistics::Named statistics) {
+    layer_.normalize_with = Statistics(statistics);
+    return *this;
+  }
+  /// The same for any statistics, Statistics::mixed(prior_count) among them.
+  BatchNorm& normalize_with(const Statistics& statistics) {
+    layer_.extended = extended_table<true>();
+    layer_.normalize_with = statistics;
+    return *this;
+  }
+  /// The statistics that were asked for, or std::nullopt where the mode decides.
+  std::optional<Statistics> normalize_with() const { return layer_.normalize_with; }
+  /// Whether forward moves the running statistics by those of its batch, whatever the mode. infer never does.
+  BatchNorm& update_running_stats(bool on) {
+    layer_.updates = on;
+    return *this;
+  }
+  /// What was asked for, or std::nullopt where the mode decides: in training forward moves them.
+  std::optional<bool> update_running_stats() const { return layer_.updates; }
+  /// Lets the mode decide again.
+  BatchNorm& follow_mode() {
+    layer_.normalize_with.reset();
+    layer_.updates.reset();
+    return *this;
+  }
+  ///@}
+
+  /// Turns batch renormalization on, as BatchNormOptions::renorm, or sets its limits, which are best widened while
+  /// training goes on (arXiv 1702.03275, section 4.2: from 1 and 0 to 3 and 5). Throws std::invalid_argument.
+  BatchNorm& renorm(double r_max, double d_max) {
+    detail::require(options().track_running_stats(),
+                    "expected track_running_stats(true) for batch renormalization, got false");
+    layer_.options.set_renorm(r_max, d_max);
+    layer_.extended = extended_table<true>();
+    return *this;
+  }
+  /// The share of channels, of ghost batches' channels each, whose r or d the last renormalized forward clipped to its
+  /// limits, in [0, 1]; 0 before there was one.
+  double clipped_share() const { return layer_.clipped_share; }
 
   /// Whether `backward` makes sure that the x it is given is the one that went into the forward; off at first. It is a
   /// help while a program is being written: a backward that is handed another tensor, the output y in place of x most
@@ -448,19 +503,118 @@ class BatchNorm {
     return detail::view_output<T>(name, y, layer_.axis);
   }
 
-  // Calls run(extras) with what the tags of a forward add; the residual's value lives as long.
-  template <class X, class Device, class Run, class... Tags>
-  void with_forward_extras(const Device& device, const Run& run, const Tags&... tags) const {
+  // What only some layers and calls have compiled.
+  template <bool Fused>
+  static constexpr const detail::FusedKernels<T>* fused_kernels() {
+    if constexpr (Fused) {
+      return &detail::fused_kernels<T>;
+    } else {
+      return nullptr;
+    }
+  }
+  template <bool Extended>
+  static constexpr const detail::ExtendedTable<T, Dims>* extended_table() {
+    if constexpr (Extended) {
+      return &detail::extended_table<T, Dims>;
+    } else {
+      return nullptr;
+    }
+  }
+
+  // Each of these calls run(), when it has set what a tag adds to `extras`; the tag's value lives as long.
+
+  template <class X, class Device, class Extras, class Run, class... Tags>
+  void with_residual(const Device& device, Extras& extras, const Run& run, const Tags&... tags) const {
     if constexpr (detail::has_tag<detail::ResidualTag, Tags...>) {
       const auto& given = detail::tag_of<detail::ResidualTag>(tags...).value;
       using R = detail::plain<decltype(given)>;
       if constexpr (check_input<R>() && detail::check_companion_type<X, R>()) {
         const auto& residual = detail::evaluated(device, given);
-        run({&detail::fused_kernels<T>, true, read(residual)});
+        extras.kernels = &detail::fused_kernels<T>;
+        extras.has_residual = true;
+        extras.residual = read(residual);
+        run();
       }
     } else {
       static_cast<void>(device), (static_cast<void>(tags), ...);
-      run({layer_.fused, false, {}});
+      extras.kernels = layer_.fused;
+      run();
+    }
+  }
+
+  template <class X, class Device, class Extras, class Run, class... Tags>
+  void with_output(const Device& device, Extras& extras, const Run& run, const Tags&... tags) const {
+    if constexpr (detail::has_tag<detail::OutputTag, Tags...>) {
+      const auto& given = detail::tag_of<detail::OutputTag>(tags...).value;
+      using Y = detail::plain<decltype(given)>;
+      if constexpr (check_input<Y>() && detail::check_companion_type<X, Y>()) {
+        const auto& y = detail::evaluated(device, given);
+        extras.has_output = true;
+        extras.output = read(y);
+        run();
+      }
+    } else {
+      static_cast<void>(device), (static_cast<void>(tags), ...);
+      run();
+    }
+  }
+
+  // `memory` is for the weights of all positions: the layer's, or of the call where that may not change it.
+  template <class X, class Extras, class Run, class... Tags>
+  void with_weights(const detail::Shape<Dims>& shape, std::vector<T>& memory, Extras& extras, const Run& run,
+                    const Tags&... tags) const {
+    constexpr bool masked = detail::has_tag<detail::MaskTag, Tags...>;
+    if constexpr (masked || detail::has_tag<detail::SampleWeightTag, Tags...>) {
+      using Tag = std::conditional_t<masked, detail::MaskTag, detail::SampleWeightTag>;
+      const auto& given = detail::tag_of<Tag>(tags...).value;
+      if constexpr (detail::check_positions_type<Dims, layout<X>, detail::plain<decltype(given)>>()) {
+        constexpr auto kind = masked ? detail::WeightKind::mask : detail::WeightKind::weights;
+        detail::set_position_weights(kind, given, shape, layout<X>, layer_.axis, memory);
+        const detail::PositionWeights<T> weights{kind, memory.data()};
+        extras.extended = extended_table<true>();
+        extras.weights = &weights;
+        run();
+      }
+    } else {
+      static_cast<void>(shape), static_cast<void>(memory), static_cast<void>(extras), (static_cast<void>(tags), ...);
+      run();
+    }
+  }
+
+  template <class Device, class Extras, class Run, class... Tags>
+  void with_affine(const Device& device, const detail::Shape<Dims>& shape, Extras& extras, const Run& run,
+                   const Tags&... tags) const {
+    if constexpr (detail::has_tag<detail::AffineTag, Tags...>) {
+      const auto& tag = detail::tag_of<detail::AffineTag>(tags...);
+      using W = detail::plain<decltype(tag.weight)>;
+      using B = detail::plain<decltype(tag.bias)>;
+      if constexpr (detail::check_parameter_type<Param, W>() && detail::check_parameter_type<Param, B>()) {
+        const auto& weight = detail::evaluated(device, tag.weight);
+        const auto& bias = detail::evaluated(device, tag.bias);
+        const detail::Index samples = shape[layer_.axis == 0 ? Dims - 1 : 0], channels = layer_.channels();
+        const detail::Parameters<const Param> parameters{
+            detail::parameter_of<const Param>("the weight", weight, samples, channels),
+            detail::parameter_of<const Param>("the bias", bias, samples, channels)};
+        extras.extended = extended_table<true>();
+        extras.parameters = &parameters;
+        if constexpr (detail::has_tag<detail::AffineGradTag, Tags...>) {
+          const auto& grads = detail::tag_of<detail::AffineGradTag>(tags...);
+          using Grads = detail::plain<decltype(grads)>;
+          if constexpr (detail::check_output_type<W, typename Grads::Weight>() &&
+                        detail::check_output_type<B, typename Grads::Bias>()) {
+            const detail::Parameters<Param> written{
+                detail::parameter_of<Param>("the weight's gradient", grads.weight, samples, channels),
+                detail::parameter_of<Param>("the bias's gradient", grads.bias, samples, channels)};
+            extras.parameter_grads = &written;
+            run();
+          }
+        } else {
+          run();
+        }
+      }
+    } else {
+      static_cast<void>(device), static_cast<void>(shape), static_cast<void>(extras), (static_cast<void>(tags), ...);
+      run();
     }
   }
 
@@ -505,13 +659,29 @@ class BatchNorm {
 
   template <class X, class Self, class Device, class Input, class Y, class... Tags>
   static void run_into(Self& self, const Device& device, const Input& input, Y& y, const Tags&... tags) {
-    self.template with_forward_extras<X>(
-        device,
-        [&](const detail::ForwardExtras<T, Dims>& extras) {
-          pass(self, device, layout<X>, self.read(input), self.written("y", y), extras);
-        },
-        tags...);
+    detail::ForwardExtras<T, Dims> extras;
+    const auto run = [&] {
+      pass(self, device, layout<X>, self.read(input), self.written("y", y), std::as_const(extras));
+    };
+    if constexpr (sizeof...(Tags) == 0) {
+      extras.kernels = self.layer_.fused;
+      run();
+    } else {
+      const auto shape = self.read(input).shape;
+      std::vector<T> memory;
+      self.template with_residual<X>(
+          device, extras,
+          [&] {
+            self.template with_weights<X>(
+                shape, position_memory(self, memory), extras,
+                [&] { self.with_affine(device, shape, extras, run, tags...); }, tags...);
+          },
+          tags...);
+    }
   }
+
+  static std::vector<T>& position_memory(BatchNorm& self, std::vector<T>&) { return self.layer_.position_weights; }
+  static std::vector<T>& position_memory(const BatchNorm&, std::vector<T>& memory) { return memory; }
 
   template <class Device, class X, class Dy, class... Rest>
   auto backward_on(const Device& device, const X& x, const Dy& dy, Rest&&... rest) {
@@ -573,17 +743,18 @@ class BatchNorm {
       }
     }
     const auto run = [&] { layer_.backward(device, layout<X>, read(x), read(dy), written("dx", dx), saved, extras); };
-    if constexpr (detail::has_tag<detail::OutputTag, Tags...>) {
-      const auto& given = detail::tag_of<detail::OutputTag>(tags...).value;
-      using Y = detail::plain<decltype(given)>;
-      if constexpr (check_input<Y>() && detail::check_companion_type<X, Y>()) {
-        const auto& y = detail::evaluated(device, given);
-        extras.has_output = true;
-        extras.output = read(y);
-        run();
-      }
-    } else {
+    if constexpr (sizeof...(Tags) == 0) {
       run();
+    } else {
+      const auto shape = read(x).shape;
+      with_output<X>(
+          device, extras,
+          [&] {
+            with_weights<X>(
+                shape, layer_.position_weights, extras, [&] { with_affine(device, shape, extras, run, tags...); },
+                tags...);
+          },
+          tags...);
     }
   }
 

@@ -28,7 +28,10 @@ enum class SingleValue {
   allow,        ///< variance 0, and the running statistics are updated with it, as Keras
 };
 
-class FusedBatchNormOptions;
+template <bool Fused, bool Grouped>
+class ExtendedBatchNormOptions;
+/// Options with an activation.
+using FusedBatchNormOptions = ExtendedBatchNormOptions<true, false>;
 
 /// The settings of a BatchNorm. Setters check their argument, throw std::invalid_argument, and return the options, so
 /// that calls chain; each but decay() has a getter of the same name.
@@ -158,13 +161,58 @@ class BatchNormOptions {
   /// What follows the normalization. Default Activation::none.
   Activation activation() const { return activation_; }
 
+  /// The same settings, and ghost batches (Hoffer, Hubara and Soudry 2017, arXiv 1705.08741): each `samples` samples of
+  /// a batch, one after another along the samples' axis, are normalized by statistics of their own, the last ones by
+  /// those of what is left. The running mean takes that of the whole batch, and the running variance the mean of the
+  /// groups' variances, each weighted by its number of values. At least 1. Samples lie along axis 0, or along the last
+  /// axis where the channels are on axis 0. As activation(value), of a type of its own.
+  [[nodiscard]] ExtendedBatchNormOptions<false, true> virtual_batch_size(Index samples) const;
+  /// How many samples share statistics in training; 0 where all of a batch do, which is the default.
+  Index virtual_batch_size() const { return virtual_batch_size_; }
+
+  /// The same settings, and batch renormalization (Ioffe 2017, arXiv 1702.03275): in training
+  ///
+  ///     y = (x-hat * r + d) * weight + bias,  r = std / running_std within [1 / r_max, r_max],
+  ///                                           d = (mean - running_mean) / running_std within [-d_max, d_max],
+  ///
+  /// so that training sees what inference will do; in backward r and d are constants. r_max is at least 1 and d_max at
+  /// least 0, both finite; 1 and 0 make it plain batch normalization. As activation(value), of a type of its own.
+  [[nodiscard]] ExtendedBatchNormOptions<false, true> renorm(double r_max, double d_max) const;
+  /// Whether batch renormalization is on. Default false.
+  bool renorm() const { return renorm_; }
+  /// The largest r of batch renormalization, 1 where it is off.
+  double renorm_r_max() const { return r_max_; }
+  /// The largest d of batch renormalization, 0 where it is off.
+  double renorm_d_max() const { return d_max_; }
+
   /// The number of channels.
   Index num_features() const { return num_features_; }
 
  protected:
-  Activation activation_{};  ///< set by activation(value) alone
+  /// \name Set by those setters alone that return ExtendedBatchNormOptions
+  ///@{
+  void set_activation(Activation value) { activation_ = value; }
+  void set_virtual_batch_size(Index samples) {
+    detail::require(samples >= 1, "expected a virtual_batch_size of at least 1, got ", samples);
+    virtual_batch_size_ = samples;
+  }
+  void set_renorm(double r_max, double d_max) {
+    detail::require(std::isfinite(r_max) && r_max >= 1, "expected a finite r_max of at least 1, got ", r_max);
+    detail::require(std::isfinite(d_max) && d_max >= 0, "expected a finite d_max of at least 0, got ", d_max);
+    renorm_ = true;
+    r_max_ = r_max;
+    d_max_ = d_max;
+  }
+  ///@}
 
  private:
+  template <class T, int Dims>
+  friend class BatchNorm;
+
+  Activation activation_{};
+  Index virtual_batch_size_ = 0;
+  bool renorm_ = false;
+  double r_max_ = 1, d_max_ = 0;
   Index num_features_;
   double epsilon_ = 1e-5;
   std::optional<double> momentum_ = 0.1;
@@ -176,79 +224,116 @@ class BatchNormOptions {
   SingleValue single_value_ = SingleValue::error;
 };
 
-/// Options with an activation, made by BatchNormOptions::activation(value): the same setters, which keep the type.
-class FusedBatchNormOptions : public BatchNormOptions {
+/// Options with an activation (Fused) or with ghost batches or batch renormalization (Grouped), as the setters of those
+/// return them: the same setters, which keep what there is. A layer made of them has the kernels that these need, which
+/// nothing else compiles; so they are kept as `auto`.
+template <bool Fused, bool Grouped>
+class ExtendedBatchNormOptions : public BatchNormOptions {
  public:
   using BatchNormOptions::activation;
   using BatchNormOptions::affine;
   using BatchNormOptions::channel_axis;
   using BatchNormOptions::epsilon;
   using BatchNormOptions::momentum;
+  using BatchNormOptions::renorm;
   using BatchNormOptions::running_variance;
   using BatchNormOptions::scale;
   using BatchNormOptions::shift;
   using BatchNormOptions::single_value;
   using BatchNormOptions::track_running_stats;
+  using BatchNormOptions::virtual_batch_size;
 
   /// As BatchNormOptions::epsilon.
-  FusedBatchNormOptions& epsilon(double value) {
+  ExtendedBatchNormOptions& epsilon(double value) {
     BatchNormOptions::epsilon(value);
     return *this;
   }
   /// As BatchNormOptions::momentum.
-  FusedBatchNormOptions& momentum(std::optional<double> value) {
+  ExtendedBatchNormOptions& momentum(std::optional<double> value) {
     BatchNormOptions::momentum(value);
     return *this;
   }
   /// As BatchNormOptions::decay.
-  FusedBatchNormOptions& decay(double value) {
+  ExtendedBatchNormOptions& decay(double value) {
     BatchNormOptions::decay(value);
     return *this;
   }
   /// As BatchNormOptions::scale.
-  FusedBatchNormOptions& scale(bool value) {
+  ExtendedBatchNormOptions& scale(bool value) {
     BatchNormOptions::scale(value);
     return *this;
   }
   /// As BatchNormOptions::shift.
-  FusedBatchNormOptions& shift(bool value) {
+  ExtendedBatchNormOptions& shift(bool value) {
     BatchNormOptions::shift(value);
     return *this;
   }
   /// As BatchNormOptions::affine.
-  FusedBatchNormOptions& affine(bool value) {
+  ExtendedBatchNormOptions& affine(bool value) {
     BatchNormOptions::affine(value);
     return *this;
   }
   /// As BatchNormOptions::track_running_stats.
-  FusedBatchNormOptions& track_running_stats(bool value) {
+  ExtendedBatchNormOptions& track_running_stats(bool value) {
     BatchNormOptions::track_running_stats(value);
     return *this;
   }
   /// As BatchNormOptions::running_variance.
-  FusedBatchNormOptions& running_variance(Variance value) {
+  ExtendedBatchNormOptions& running_variance(Variance value) {
     BatchNormOptions::running_variance(value);
     return *this;
   }
   /// As BatchNormOptions::channel_axis.
-  FusedBatchNormOptions& channel_axis(int value) {
+  ExtendedBatchNormOptions& channel_axis(int value) {
     BatchNormOptions::channel_axis(value);
     return *this;
   }
   /// As BatchNormOptions::single_value.
-  FusedBatchNormOptions& single_value(SingleValue value) {
+  ExtendedBatchNormOptions& single_value(SingleValue value) {
     BatchNormOptions::single_value(value);
     return *this;
+  }
+  /// As BatchNormOptions::activation.
+  [[nodiscard]] ExtendedBatchNormOptions<true, Grouped> activation(Activation value) const {
+    ExtendedBatchNormOptions<true, Grouped> result(*this);
+    result.set_activation(value);
+    return result;
+  }
+  /// As BatchNormOptions::virtual_batch_size.
+  [[nodiscard]] ExtendedBatchNormOptions<Fused, true> virtual_batch_size(Index samples) const {
+    ExtendedBatchNormOptions<Fused, true> result(*this);
+    result.set_virtual_batch_size(samples);
+    return result;
+  }
+  /// As BatchNormOptions::renorm.
+  [[nodiscard]] ExtendedBatchNormOptions<Fused, true> renorm(double r_max, double d_max) const {
+    ExtendedBatchNormOptions<Fused, true> result(*this);
+    result.set_renorm(r_max, d_max);
+    return result;
   }
 
  private:
   friend class BatchNormOptions;
-  FusedBatchNormOptions(const BatchNormOptions& options, Activation value) : BatchNormOptions(options) {
-    activation_ = value;
-  }
+  template <bool F, bool G>
+  friend class ExtendedBatchNormOptions;
+  explicit ExtendedBatchNormOptions(const BatchNormOptions& options) : BatchNormOptions(options) {}
 };
 
-inline FusedBatchNormOptions BatchNormOptions::activation(Activation value) const { return {*this, value}; }
+inline FusedBatchNormOptions BatchNormOptions::activation(Activation value) const {
+  FusedBatchNormOptions result(*this);
+  result.set_activation(value);
+  return result;
+}
+inline ExtendedBatchNormOptions<false, true> BatchNormOptions::virtual_batch_size(Index samples) const {
+  ExtendedBatchNormOptions<false, true> result(*this);
+  result.set_virtual_batch_size(samples);
+  return result;
+}
+inline ExtendedBatchNormOptions<false, true> BatchNormOptions::renorm(double r_max, double d_max) const {
+  ExtendedBatchNormOptions<false, true> result(*this);
+  result.set_renorm(r_max, d_max);
+  return result;
+}
 
 BATCHNORM_NAMESPACE_END
 

@@ -14,11 +14,28 @@ BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 template <class T, int Dims>
 struct Layer;
+template <class T, int Dims>
+struct ExtendedLayer;
 
 /// Which statistics normalize a call.
 enum class StatisticsKind {
   batch,    ///< those of its own x, through which the gradient flows
   running,  ///< the running ones, which are constants in backward
+  mixed,    ///< a mixture of both
+};
+
+/// What the weights of a call are.
+enum class WeightKind { none, mask, weights };
+
+/// What the backward of an extended forward needs besides: of each group and channel, or of each group.
+template <class A>
+struct ExtendedStatistics {
+  bool used = false;
+  Eigen::Index groups = 1, group_samples = 0;
+  WeightKind weights = WeightKind::none;
+  bool has_affine = false;
+  std::vector<A> offset{}, r{}, d{};       // Normalizer's; empty for 0, 1 and 0
+  std::vector<A> group_weight{}, share{};  // the batch's in the statistics
 };
 }  // namespace detail
 
@@ -32,7 +49,8 @@ enum class StatisticsKind {
 ///     auto dx1 = bn.backward(x1, dy1, saved);
 ///
 /// A is the layer's Accumulator. The vectors have one element per channel, which is 0 before the first forward and
-/// unspecified after one of an empty x. Statistics that were moved from are those of no forward.
+/// unspecified after one of an empty x. After a forward with ghost batches they have one per group and channel, [groups
+/// * channels], a group's channels one after another. Statistics that were moved from are those of no forward.
 template <class A, int Dims>
 class SavedStatistics {
  public:
@@ -69,15 +87,17 @@ class SavedStatistics {
  private:
   template <class T, int D>
   friend struct detail::Layer;
+  template <class T, int D>
+  friend struct detail::ExtendedLayer;
 
-  // `fused` says whether the weight and the bias of the forward are kept too.
-  void resize(Eigen::Index channels, bool fused) {
+  // Statistics of `statistics` channels, and the weight and bias of the forward of `parameters`.
+  void resize(Eigen::Index statistics, Eigen::Index parameters) {
     for (Vector* vector : {&mean_, &mean_residual_, &inv_std_}) {
-      vector->resize(channels);
+      vector->resize(statistics);
       vector->setZero();
     }
     for (Vector* vector : {&weight_, &bias_}) {
-      vector->resize(fused ? channels : 0);
+      vector->resize(parameters);
       vector->setZero();
     }
   }
@@ -95,6 +115,7 @@ class SavedStatistics {
       std::swap(weight_, other.weight_);
       std::swap(bias_, other.bias_);
     }
+    if (extended_.used || other.extended_.used) std::swap(extended_, other.extended_);
     if (has_sums_ || other.has_sums_) {
       std::swap(has_sums_, other.has_sums_);
       std::swap(layout_, other.layout_);
@@ -111,6 +132,7 @@ class SavedStatistics {
   }
 
   Vector mean_{}, mean_residual_{}, inv_std_{};
+  detail::ExtendedStatistics<A> extended_{};
   // Of a layer that was made with an activation: what the forward scaled and shifted by, whatever the layer's weight
   // and bias have become since.
   Vector weight_{}, bias_{};

@@ -23,6 +23,26 @@ struct ResidualGrad {
   using Type = R;  // as it was deduced for a forwarding reference
   R&& value;
 };
+template <class M>
+struct Mask {
+  const M& value;
+};
+template <class W>
+struct SampleWeight {
+  const W& value;
+};
+template <class W, class B>
+struct AffineOfCall {
+  const W& weight;
+  const B& bias;
+};
+template <class W, class B>
+struct AffineGrad {
+  using Weight = W;  // as they were deduced for forwarding references
+  using Bias = B;
+  W&& weight;
+  B&& bias;
+};
 
 }  // namespace detail
 
@@ -45,6 +65,36 @@ detail::Output<Y> output(const Y& y) noexcept {
 template <class R>
 detail::ResidualGrad<R> residual_grad(R&& dr) noexcept {
   return {std::forward<R>(dr)};
+}
+
+/// `forward(x, mask(m))`, `infer(x, mask(m))`, `backward(x, dy, mask(m))`: what m has 0 for takes no part in statistics
+/// or gradients, whatever x holds there, and y and dx are 0 there. m has a bool, or a number that is 0 or 1, for each
+/// sample, or for each position: a tensor of x's shape without the channel axis, in x's layout.
+template <class M>
+detail::Mask<M> mask(const M& m) noexcept {
+  return {m};
+}
+
+/// `forward(x, sample_weight(w))`, `backward(x, dy, sample_weight(w))`: statistics in which each sample, or each
+/// position, counts w times, w being finite and at least 0. y is normalized everywhere. w is shaped as a mask is.
+template <class W>
+detail::SampleWeight<W> sample_weight(const W& w) noexcept {
+  return {w};
+}
+
+/// `forward(x, affine(weight, bias))`, `infer(x, affine(weight, bias))`, `backward(x, dy, affine(weight, bias))`: the
+/// scale and shift of this call in place of the layer's, each [channels] or [samples, channels] (conditional batch
+/// normalization), of the layer's Param.
+template <class W, class B>
+detail::AffineOfCall<W, B> affine(const W& weight, const B& bias) noexcept {
+  return {weight, bias};
+}
+
+/// `backward(x, dy, affine(weight, bias), affine_grad(dweight, dbias))`: where the gradients with respect to these go,
+/// each of its parameter's shape. They are written, not added to.
+template <class W, class B>
+detail::AffineGrad<W, B> affine_grad(W&& dweight, B&& dbias) noexcept {
+  return {std::forward<W>(dweight), std::forward<B>(dbias)};
 }
 
 BATCHNORM_NAMESPACE_END

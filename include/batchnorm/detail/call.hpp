@@ -16,18 +16,32 @@ enum class Call { forward, backward };
 /// Extras of a call, by their names.
 template <class X>
 inline constexpr bool is_residual = false;
-template <class R>
-inline constexpr bool is_residual<Residual<R>> = true;
+template <class V>
+inline constexpr bool is_residual<Residual<V>> = true;
 template <class X>
 inline constexpr bool is_output = false;
-template <class Y>
-inline constexpr bool is_output<Output<Y>> = true;
+template <class V>
+inline constexpr bool is_output<Output<V>> = true;
 template <class X>
 inline constexpr bool is_residual_grad = false;
-template <class R>
-inline constexpr bool is_residual_grad<ResidualGrad<R>> = true;
+template <class V>
+inline constexpr bool is_residual_grad<ResidualGrad<V>> = true;
 template <class X>
-inline constexpr bool is_tag = is_residual<plain<X>> || is_output<plain<X>> || is_residual_grad<plain<X>>;
+inline constexpr bool is_mask = false;
+template <class V>
+inline constexpr bool is_mask<Mask<V>> = true;
+template <class X>
+inline constexpr bool is_sample_weight = false;
+template <class V>
+inline constexpr bool is_sample_weight<SampleWeight<V>> = true;
+template <class X>
+inline constexpr bool is_affine_of_call = false;
+template <class W, class B>
+inline constexpr bool is_affine_of_call<AffineOfCall<W, B>> = true;
+template <class X>
+inline constexpr bool is_affine_grad = false;
+template <class W, class B>
+inline constexpr bool is_affine_grad<AffineGrad<W, B>> = true;
 
 /// Tells a function which tag to look for.
 struct ResidualTag {
@@ -42,6 +56,31 @@ struct ResidualGradTag {
   template <class X>
   static constexpr bool is = is_residual_grad<plain<X>>;
 };
+struct MaskTag {
+  template <class X>
+  static constexpr bool is = is_mask<plain<X>>;
+};
+struct SampleWeightTag {
+  template <class X>
+  static constexpr bool is = is_sample_weight<plain<X>>;
+};
+struct AffineTag {
+  template <class X>
+  static constexpr bool is = is_affine_of_call<plain<X>>;
+};
+struct AffineGradTag {
+  template <class X>
+  static constexpr bool is = is_affine_grad<plain<X>>;
+};
+
+template <class X>
+inline constexpr bool is_forward_tag =
+    ResidualTag::is<X> || MaskTag::is<X> || SampleWeightTag::is<X> || AffineTag::is<X>;
+template <class X>
+inline constexpr bool is_backward_tag = OutputTag::is<X> || ResidualGradTag::is<X> || MaskTag::is<X> ||
+                                        SampleWeightTag::is<X> || AffineTag::is<X> || AffineGradTag::is<X>;
+template <class X>
+inline constexpr bool is_tag = is_forward_tag<X> || is_backward_tag<X>;
 
 template <class Tag, class... Tags>
 inline constexpr bool has_tag = (Tag::template is<Tags> || ...);
@@ -62,14 +101,20 @@ constexpr std::size_t positional() {
   return (std::size_t(is_tag<Arguments> ? 0 : 1) + ... + 0);
 }
 
+template <class Tag, class... Arguments>
+constexpr bool at_most_once() {
+  return (std::size_t(Tag::template is<Arguments>) + ... + 0) <= 1;
+}
+
 // Whether the tags are the call's own, each once, and after all else.
 template <Call call, class... Arguments>
 constexpr bool check_tags() {
-  constexpr std::size_t residuals = (std::size_t(is_residual<plain<Arguments>>) + ... + 0);
-  constexpr std::size_t outputs = (std::size_t(is_output<plain<Arguments>>) + ... + 0);
-  constexpr std::size_t gradients = (std::size_t(is_residual_grad<plain<Arguments>>) + ... + 0);
-  constexpr bool known = call == Call::forward ? outputs + gradients == 0 : residuals == 0;
-  constexpr bool once = residuals <= 1 && outputs <= 1 && gradients <= 1;
+  constexpr bool known =
+      ((!is_tag<Arguments> || (call == Call::forward ? is_forward_tag<Arguments> : is_backward_tag<Arguments>)) && ...);
+  constexpr bool once = at_most_once<ResidualTag, Arguments...>() && at_most_once<OutputTag, Arguments...>() &&
+                        at_most_once<ResidualGradTag, Arguments...>() && at_most_once<MaskTag, Arguments...>() &&
+                        at_most_once<SampleWeightTag, Arguments...>() && at_most_once<AffineTag, Arguments...>() &&
+                        at_most_once<AffineGradTag, Arguments...>();
   constexpr bool tags[] = {is_tag<Arguments>..., true};
   bool last = true;
   for (std::size_t i = 0; i < sizeof...(Arguments); ++i) last = last && (!tags[i] || tags[i + 1]);
@@ -93,10 +138,21 @@ template <Call call, int Dims, class... Arguments>
 constexpr bool check_arguments() {
   constexpr std::size_t count = positional<Arguments...>(), most = call == Call::backward ? 4 : 2;
   constexpr bool tags_fit = check_tags<call, Arguments...>();
-  static_assert(tags_fit || call == Call::backward,
-                "batchnorm: forward and infer take residual(r), once and as the last argument");
-  static_assert(tags_fit || call == Call::forward,
-                "batchnorm: backward takes output(y) and residual_grad(dr), once each and as the last arguments");
+  static_assert(
+      tags_fit || call == Call::backward,
+      "batchnorm: forward and infer take residual(r), mask(m), sample_weight(w) and affine(weight, bias), each "
+      "once, and after all other arguments");
+  static_assert(
+      tags_fit || call == Call::forward,
+      "batchnorm: backward takes output(y), residual_grad(dr), mask(m), sample_weight(w), affine(weight, bias) "
+      "and affine_grad(dweight, dbias), each once, and after all other arguments");
+  constexpr bool one_weight = !((MaskTag::is<Arguments> || ...) && (SampleWeightTag::is<Arguments> || ...));
+  static_assert(
+      one_weight,
+      "batchnorm: a call takes a mask(m) or a sample_weight(w), not both: what is masked takes no part, and what "
+      "has weight 0 is normalized by the others");
+  constexpr bool with_affine = !(AffineGradTag::is<Arguments> || ...) || (AffineTag::is<Arguments> || ...);
+  static_assert(with_affine, "batchnorm: affine_grad(dweight, dbias) goes with affine(weight, bias)");
   static_assert(
       call == Call::forward || count != 1,
       "batchnorm: backward takes the x of the forward too, of which the layer keeps no copy: backward(x, dy), or "
@@ -113,7 +169,7 @@ constexpr bool check_arguments() {
       call == Call::forward || count <= most,
       "batchnorm: too many arguments: the calls are backward(x, dy) and backward(x, dy, dx), with a device as "
       "first argument where there is one, and saved statistics as last");
-  if constexpr (tags_fit && count >= (call == Call::backward ? 2 : 1) && count <= most) {
+  if constexpr (tags_fit && one_weight && with_affine && count >= (call == Call::backward ? 2 : 1) && count <= most) {
     return (check_kind<Dims, Arguments>() && ...);
   } else {
     return false;

@@ -3,6 +3,8 @@
 #ifndef BATCHNORM_DETAIL_FUSION_HPP
 #define BATCHNORM_DETAIL_FUSION_HPP
 
+#include <vector>
+
 #include "batchnorm/detail/kernels/fused.hpp"
 #include "batchnorm/detail/primitives.hpp"
 
@@ -59,21 +61,52 @@ template <class T>
 inline constexpr FusedKernels<T> fused_kernels{FusedTiles<T>::normalize, FusedTiles<T>::accumulate_gradients,
                                                FusedTiles<T>::apply_gradients};
 
-/// What a forward adds. Without kernels it is a plain one.
+template <class T, int Dims>
+struct ExtendedTable;
+template <class T>
+struct PositionWeights;
+template <class P>
+struct Parameters;
+
+/// What extended passes work with: of each group how many values take part and what they weigh, of a group's channels
+/// the moments, and of all groups together what enters the running statistics.
+template <class A>
+struct ExtendedScratch {
+  std::vector<Index> values{};
+  std::vector<A> weight{}, moments{}, pooled{}, mean{}, variance{};
+};
+
+/// What a forward adds. Without kernels it is a plain one. The pointers of what needs extended passes are null without
+/// it: those passes, a mask or weights, and the call's own weight and bias.
 template <class T, int Dims>
 struct ForwardExtras {
   const FusedKernels<T>* kernels = nullptr;
   bool has_residual = false;
   TensorView<const T, Dims> residual{};
+  const ExtendedTable<T, Dims>* extended = nullptr;
+  const PositionWeights<T>* weights = nullptr;
+  const Parameters<const param_t<T>>* parameters = nullptr;
 };
 
-/// What a backward adds.
+/// The tensors of a backward; an output or a residual's gradient that is not there has no data.
+template <class T>
+struct GradientTensors {
+  View view;
+  Elements<const T> x, dy, output;
+  Elements<T> dx, residual_grad;
+};
+
+/// What a backward adds. The call's own gradients of weight and bias are laid out as these.
 template <class T, int Dims>
 struct BackwardExtras {
   const FusedKernels<T>* kernels = nullptr;
   bool has_output = false, has_residual_grad = false;
   TensorView<const T, Dims> output{};
   TensorView<T, Dims> residual_grad{};
+  const ExtendedTable<T, Dims>* extended = nullptr;
+  const PositionWeights<T>* weights = nullptr;
+  const Parameters<const param_t<T>>* parameters = nullptr;
+  const Parameters<param_t<T>>* parameter_grads = nullptr;
 };
 
 }  // namespace detail

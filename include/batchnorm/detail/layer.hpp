@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -13,18 +14,29 @@
 #include "batchnorm/detail/fusion.hpp"
 #include "batchnorm/detail/movable_flag.hpp"
 #include "batchnorm/detail/primitives.hpp"
+#include "batchnorm/detail/schedule/any_device.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/saved_statistics.hpp"
+#include "batchnorm/statistics.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Decides which statistics normalize an x of this shape. Throws where they would be those of a single value and the
-/// options call that an error.
+/// Decides which statistics normalize an x of this shape: those that were asked for, or else those of the mode. Throws
+/// where they would be those of a single value and the options call that an error.
 template <class Shape>
-StatisticsKind statistics_for(bool training, const BatchNormOptions& options, Index values_per_channel,
-                              const Shape& shape) {
-  if (!training && options.track_running_stats()) return StatisticsKind::running;
+StatisticsKind statistics_for(const std::optional<Statistics>& asked, bool training, const BatchNormOptions& options,
+                              Index values_per_channel, const Shape& shape) {
+  const bool tracked = options.track_running_stats();
+  const Statistics statistics = asked ? *asked : !training && tracked ? Statistics::running : Statistics::batch;
+  if (statistics != Statistics::batch) {
+    if (!tracked) {
+      fail<std::logic_error>(
+          "expected a layer with running statistics for normalize_with(Statistics::running or mixed), got one of "
+          "track_running_stats(false)");
+    }
+    return statistics.is_mixed() ? StatisticsKind::mixed : StatisticsKind::running;
+  }
   if (values_per_channel != 1) return StatisticsKind::batch;
   require(options.single_value() != SingleValue::error,
           "expected more than one value per channel to take statistics of, got shape ", shape_text(shape),
@@ -32,8 +44,8 @@ StatisticsKind statistics_for(bool training, const BatchNormOptions& options, In
   return options.single_value() == SingleValue::use_running ? StatisticsKind::running : StatisticsKind::batch;
 }
 
-/// Whether a training forward over so many values per channel enters the running statistics: an empty batch has nothing
-/// to say, and what a single value says the options decide.
+/// Whether a forward over so many values per channel may enter the running statistics: an empty batch has nothing to
+/// say, and what a single value says the options decide.
 inline bool enters_running_stats(const BatchNormOptions& options, Index values_per_channel) {
   if (!options.track_running_stats() || values_per_channel == 0) return false;
   return values_per_channel != 1 || options.single_value() == SingleValue::allow;
@@ -72,18 +84,23 @@ struct Layer {
   using Kernels = FusedKernels<T>;
   using Extras = ForwardExtras<T, Dims>;
   using GradientExtras = BackwardExtras<T, Dims>;
+  using Extended = ExtendedTable<T, Dims>;
 
   struct Scratch {
     Saved saved{};
     Vector running_mean{}, running_var{}, weight_grad{}, bias_grad{};
     Eigen::Tensor<A, 1> M2{}, dweight{}, dbias{};
-    std::vector<A> sums{};  // those over the x of a backward, for check_backward
+    std::vector<A> batch_mean{};  // where the batch's statistics do not normalize it and enter the running ones
+    std::vector<A> sums{};        // those over the x of a backward, for check_backward
   };
 
   BatchNormOptions options;
-  const Kernels* fused;  // null without an activation
+  const Kernels* fused;      // null without an activation
+  const Extended* extended;  // null until something needs it
   int axis;
   bool training = true;
+  std::optional<Statistics> normalize_with{};  // in place of those of the mode
+  std::optional<bool> updates{};               // whether a forward updates the running statistics, likewise
   bool check_backward = false;
   MovableFlag whole = true;  // false once the layer was moved from
   std::int64_t num_batches_tracked = 0;
@@ -91,13 +108,21 @@ struct Layer {
   Saved saved{};
   Scratch scratch{};
   Workspace<A> workspace{}, forward_workspace{};  // the latter for coefficients of the forward in a fused backward
+  std::vector<T> position_weights{};
+  ExtendedScratch<A> extended_scratch{};
+  double clipped_share = 0;
 
-  Layer(const BatchNormOptions& given, const Kernels* kernels)
-      : options(given), fused(kernels), axis(normalized_axis(given.channel_axis(), Dims)) {
+  Layer(const BatchNormOptions& given, const Kernels* kernels, const Extended* table)
+      : options(given), fused(kernels), extended(table), axis(normalized_axis(given.channel_axis(), Dims)) {
     require(
         fused != nullptr || given.activation() == Activation::none,
         "expected options with an activation as activation(...) returned them, got a copy as BatchNormOptions: keep "
         "them as auto, or write options.activation(options.activation())");
+    require(extended != nullptr || (given.virtual_batch_size() == 0 && !given.renorm()),
+            "expected options with ghost batches or renormalization as virtual_batch_size(...) or renorm(...) returned "
+            "them, got a copy as BatchNormOptions: keep them as auto");
+    require(!given.renorm() || given.track_running_stats(),
+            "expected track_running_stats(true) for batch renormalization, got false");
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
             "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
     const Eigen::Index scaled = given.scale() ? channels() : 0, shifted = given.shift() ? channels() : 0;
@@ -108,8 +133,8 @@ struct Layer {
       vector->resize(tracked);
     }
     for (auto* vector : {&scratch.M2, &scratch.dweight, &scratch.dbias}) vector->resize(channels());
-    saved.resize(channels(), fused != nullptr);
-    scratch.saved.resize(channels(), fused != nullptr);
+    saved.resize(channels(), kept_parameters());
+    scratch.saved.resize(channels(), kept_parameters());
   }
 
   Layer(const Layer&) = default;
@@ -121,15 +146,23 @@ struct Layer {
   ~Layer() = default;
 
   Eigen::Index channels() const { return options.num_features(); }
+  // Of so many channels a forward keeps weight and bias.
+  Eigen::Index kept_parameters() const { return fused != nullptr ? channels() : 0; }
 
   // --- Passes. `layout` is that of all tensors of a call.
 
   template <class Device>
   void forward(const Device& device, int layout, const Input& x, const Output& y, const Extras& extras) {
+    if (const Extended* const table = extended_for(extras)) {
+      return table->forward(*this, AnyDevice(device), layout, x, y, extras);
+    }
     const Writer write = checked_writer(layout, x, y, extras);
     const View& view = write.view;
-    const StatisticsKind kind = statistics_for(training, options, view.values_per_channel(), x.shape);
+    const StatisticsKind kind = statistics_for(normalize_with, training, options, view.values_per_channel(), x.shape);
+    const bool update = updates.value_or(training) && enters_running_stats(options, view.values_per_channel());
     if (check_backward) keep_sums(device, layout, view, write.x());
+    if (scratch.saved.mean_.size() != channels()) scratch.saved.resize(channels(), kept_parameters());
+    if (update && kind == StatisticsKind::running) take_moments(device, view, write.x());
     if (view.size() == 0) {
       // Nothing to compute.
     } else if (kind == StatisticsKind::batch) {
@@ -153,17 +186,27 @@ struct Layer {
     scratch.saved.has_forward_ = true;
     scratch.saved.has_residual_ = extras.has_residual;
     scratch.saved.has_sums_ = check_backward && view.size() != 0;
+    scratch.saved.extended_.used = false;
     if (fused != nullptr) keep_parameters();
-    if (training && enters_running_stats(options, view.values_per_channel()))
-      update_running_stats(view.values_per_channel());
+    if (update) {
+      const A* const means =
+          kind == StatisticsKind::running ? scratch.batch_mean.data() : scratch.saved.arrays().mean();
+      update_running_stats(means, [&](auto type, Index c) {
+        const auto M2 = load<typename decltype(type)::Pack>(scratch.M2.data() + c);
+        return variance_of(M2, number<A>(view.values_per_channel()), options.running_variance());
+      });
+    }
     saved.swap(scratch.saved);
   }
 
   template <class Device>
   void infer(const Device& device, int layout, const Input& x, const Output& y, const Extras& extras) const {
+    if (const Extended* const table = extended_for(extras)) {
+      return table->infer(*this, AnyDevice(device), layout, x, y, extras);
+    }
     const Writer write = checked_writer(layout, x, y, extras);
     const View& view = write.view;
-    const StatisticsKind kind = statistics_for(false, options, view.values_per_channel(), x.shape);
+    const StatisticsKind kind = statistics_for(normalize_with, false, options, view.values_per_channel(), x.shape);
     if (view.size() == 0) return;
     if (kind == StatisticsKind::batch) {
       normalize_by_batch(device, write, NoWorkspace(), [&](Index, Index count, const MomentSums<A>& sums) {
@@ -185,6 +228,14 @@ struct Layer {
         write(tile, prefetches, coefficients);
       });
     }
+  }
+
+  /// The extended passes, where a call or the layer's settings ask for them.
+  const Extended* extended_for(const Extras& extras) const {
+    if (extras.extended != nullptr) return extras.extended;
+    const bool asked = options.virtual_batch_size() != 0 || options.renorm() ||
+                       (normalize_with.has_value() && normalize_with->is_mixed());
+    return asked ? extended : nullptr;
   }
 
   /// Primitive 2 as a call asks for it: writes a tile of y, plain or with what is fused to it.
@@ -248,6 +299,36 @@ struct Layer {
   template <class Device>
   void backward(const Device& device, int layout, const Input& x, const Input& dy, const Output& dx,
                 const Saved& forward, const GradientExtras& extras) {
+    if (extras.extended != nullptr || forward.extended_.used) {
+      const Extended* const table = extras.extended != nullptr ? extras.extended : extended;
+      if (table == nullptr) {
+        fail<std::logic_error>(
+            "expected what the forward was handed, mask(m), sample_weight(w) or affine(weight, bias), after x and dy, "
+            "or "
+            "saved statistics of this layer");
+      }
+      return table->backward(*this, AnyDevice(device), layout, x, dy, dx, forward, extras);
+    }
+    const GradientTensors<T> tensors = checked_gradient(device, layout, x, dy, dx, forward, extras);
+    const View& view = tensors.view;
+    if (view.size() == 0) return;
+    if (options.activation() != Activation::none) {
+      FusedSettings<A> fused_settings = settings();
+      fused_settings.has_output = extras.has_output;
+      const Elements<const T>& y = extras.has_output ? tensors.output : tensors.x;
+      return fused_backward(device, view, {{tensors.x, tensors.dy, y}, {tensors.dx, tensors.residual_grad}}, forward,
+                            fused_settings);
+    }
+    if (tensors.residual_grad.data != nullptr && tensors.residual_grad.data != dy.data) {
+      copy_elements(tensors.dy, view, tensors.residual_grad);
+    }
+    plain_backward(device, view, {{tensors.x, tensors.dy}, {tensors.dx}}, forward);
+  }
+
+  // Everything that a backward checks before it writes.
+  template <class Device>
+  GradientTensors<T> checked_gradient(const Device& device, int layout, const Input& x, const Input& dy,
+                                      const Output& dx, const Saved& forward, const GradientExtras& extras) {
     const View view = checked_backward(layout, "x", x, dy, dx, forward);
     const bool activated = options.activation() != Activation::none;
     if (activated && forward.has_residual_ && !extras.has_output) {
@@ -258,30 +339,35 @@ struct Layer {
     if (extras.has_output) check_shape("the output", extras.output.shape, "x", x.shape);
     if (extras.has_residual_grad) check_shape("the residual's gradient", extras.residual_grad.shape, "x", x.shape);
     if (activated) check_kept(forward);
-    if (view.size() == 0) return;
-    const Elements<const T> x_elements = elements_of(x, view, axis), dy_elements = elements_of(dy, view, axis);
-    const Operands<T, 2> tensors{{x_elements, dy_elements}, {elements_of(dx, view, axis)}};
-    check_overlap<T>("x", x_elements, "dx", tensors.out[0], view);
-    check_overlap<T>("dy", dy_elements, "dx", tensors.out[0], view);
-    Elements<T> residual_grad{nullptr, 0, 0};
-    if (extras.has_residual_grad) residual_grad = checked_residual_grad(view, tensors, extras);
-    if (check_backward) check_sums(device, layout, view, x_elements, forward);
-    if (activated) {
-      FusedSettings<A> fused_settings = settings();
-      fused_settings.has_output = extras.has_output;
-      const Elements<const T> y = extras.has_output ? elements_of(extras.output, view, axis) : x_elements;
-      if (extras.has_output) check_apart<T>("the output", y, "dx", tensors.out[0], view);
-      return fused_backward(device, view, {{x_elements, dy_elements, y}, {tensors.out[0], residual_grad}}, forward,
-                            fused_settings);
+    GradientTensors<T> result{view, {}, {}, {nullptr, 0, 0}, {}, {nullptr, 0, 0}};
+    if (view.size() == 0) return result;
+    result.x = elements_of(x, view, axis);
+    result.dy = elements_of(dy, view, axis);
+    result.dx = elements_of(dx, view, axis);
+    check_overlap<T>("x", result.x, "dx", result.dx, view);
+    check_overlap<T>("dy", result.dy, "dx", result.dx, view);
+    if (extras.has_residual_grad) {
+      result.residual_grad = checked_residual_grad(view, {{result.x, result.dy}, {result.dx}}, extras);
     }
-    if (residual_grad.data != nullptr && residual_grad.data != dy.data) copy_elements(dy_elements, view, residual_grad);
-    plain_backward(device, view, tensors, forward);
+    if (check_backward) check_sums(device, layout, view, result.x, forward);
+    if (extras.has_output && activated) {
+      result.output = elements_of(extras.output, view, axis);
+      check_apart<T>("the output", result.output, "dx", result.dx, view);
+    }
+    return result;
   }
 
   // y is the output of a forward in place, from which x is recovered.
   template <class Device>
   void backward_from_output(const Device& device, int layout, const Input& y, const Input& dy, const Output& dx,
                             const Saved& forward) {
+    if (forward.extended_.used) {
+      fail<std::logic_error>(
+          "expected a forward by the statistics of its whole batch or the running ones before backward_from_output, "
+          "got "
+          "one with a mask, weights, parameters of its own, ghost batches, renormalization or mixed statistics; use "
+          "backward(x, dy)");
+    }
     const View view = checked_backward(layout, "y", y, dy, dx, forward);
     check_kept(forward);
     if (forward.has_residual_) {
@@ -429,24 +515,30 @@ struct Layer {
 
   static Param sum(const Param& a, const A& b) { return static_cast<Param>(A(a) + b); }
 
-  // For a batch of n values per channel, whose moments are in scratch.
-  void update_running_stats(Index n) {
+  // With a batch's means, and variance_of(type, c), a pack of its variances.
+  template <class VarianceOf>
+  void update_running_stats(const A* means, const VarianceOf& variance) {
     const std::int64_t batches = next_count(num_batches_tracked);
     const A momentum = options.momentum() ? number<A>(*options.momentum()) : A(A(1) / number<A>(batches));
     set_moving_average(
         channels(), running_mean.data(), momentum,
-        [&](auto type, Index c) { return load<typename decltype(type)::Pack>(scratch.saved.arrays().mean() + c); },
+        [&](auto type, Index c) { return load<typename decltype(type)::Pack>(means + c); },
         scratch.running_mean.data());
-    set_moving_average(
-        channels(), running_var.data(), momentum,
-        [&](auto type, Index c) {
-          const auto M2 = load<typename decltype(type)::Pack>(scratch.M2.data() + c);
-          return variance_of(M2, number<A>(n), options.running_variance());
-        },
-        scratch.running_var.data());
+    set_moving_average(channels(), running_var.data(), momentum, variance, scratch.running_var.data());
     exchange(running_mean, scratch.running_mean);
     exchange(running_var, scratch.running_var);
     num_batches_tracked = batches;
+  }
+
+  // The moments of a batch that others normalize.
+  template <class Device>
+  void take_moments(const Device& device, const View& view, const Elements<const T>& x) {
+    scratch.sums.resize(static_cast<std::size_t>(MomentSums<A>::count * channels()));
+    scratch.batch_mean.resize(static_cast<std::size_t>(ChannelStatistics<A>::count * channels()));
+    set_sums(device, view, x, scratch.sums);
+    set_batch_statistics(channels(), quantities_in<MomentSums<A>>(scratch.sums.data(), channels()),
+                         number<A>(view.values_per_channel()), options.epsilon(),
+                         quantities_in<ChannelStatistics<A>>(scratch.batch_mean.data(), channels()), scratch.M2.data());
   }
 
   // One more, unless the type has no such number.
@@ -520,7 +612,9 @@ struct Layer {
     if (!forward.has_forward()) fail<std::logic_error>("expected a forward before backward, got none");
     const View view = check_input(x.shape, layout);
     check_shape(name, x.shape, "x in its forward", forward.shape());
-    check_vector("mean in the saved statistics", forward.mean(), true);
+    const Index statistics = forward.extended_.used ? forward.extended_.groups * channels() : channels();
+    require(forward.mean().size() == statistics, "expected mean in the saved statistics of size ", statistics, ", got ",
+            forward.mean().size());
     check_shape("dy", dy.shape, name, x.shape);
     check_shape("dx", dx.shape, name, x.shape);
     return view;

@@ -73,17 +73,18 @@ void run_two_passes(const Device& device, const View& view, const Work& work, bo
   block_wise_on_stack<most>(device, work.threads, Tiling::for_sums(view, narrower), passes);
 }
 
-/// Calls run(view, tile, c, tensors) for copies of a tile that the kernel cannot walk, of an outer step and of the
-/// channels from the tile's c-th on.
+/// Calls run(view, tile, c, tensors) for copies of parts of a tile that the kernel cannot walk: of some outer steps,
+/// and of the channels from the tile's c-th on.
 template <class T, std::size_t N, std::size_t M, class Run>
 BATCHNORM_COLD void run_on_copies(const View& view, const Tile& tile, const Operands<T, N, M>& tensors,
                                   const Run& run) {
   constexpr Index most = half_max_columns<accumulator_t<T>>;
   T memory[N + M][static_cast<std::size_t>(most)];
   const Index at_once = most / view.inner;
-  for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
+  const Index steps = std::max<Index>(1, at_once / tile.channels());  // of so few channels, several outer steps
+  for (Index o = tile.outer_begin; o < tile.outer_end; o += steps) {
     for (Index c = 0; c < tile.channels(); c += at_once) {
-      const View part{1, (std::min)(at_once, tile.channels() - c), view.inner};
+      const View part{(std::min)(steps, tile.outer_end - o), (std::min)(at_once, tile.channels() - c), view.inner};
       const auto part_of = [&](auto elements) {
         elements.data = elements.at(o, tile.channel_begin + c, 0);
         return elements;
@@ -96,7 +97,7 @@ BATCHNORM_COLD void run_on_copies(const View& view, const Tile& tile, const Oper
       for (std::size_t t = 0; t < M; ++t) {
         copies.out[t] = Elements<T>::dense(tensors.out[t].data == nullptr ? nullptr : memory[N + t], part);
       }
-      run(part, Tile{0, 1, 0, part.channels, 0, part.inner}, c, copies);
+      run(part, Tile{0, part.outer, 0, part.channels, 0, part.inner}, c, copies);
       for (std::size_t t = 0; t < M; ++t) {
         if (tensors.out[t].data != nullptr) scatter_elements<T>(memory[N + t], part, part_of(tensors.out[t]));
       }
@@ -114,9 +115,9 @@ void run_elementwise(const View& view, const Tile& tile, const Operands<T, N, M>
   }
 }
 
-/// Whether an output is so large that it is better not left in the cache; in place it is there already. Two outputs past
-/// the cache at once take several times as long; and the kernel that may have two writes half a line at a time, which
-/// pays only for what is several times as large.
+/// Whether an output is so large that it is better not left in the cache; in place it is there already. Two outputs
+/// past the cache at once take several times as long; and the kernel that may have two writes half a line at a time,
+/// which pays only for what is several times as large.
 template <class T, std::size_t N, std::size_t M>
 bool should_stream(const View& view, const Operands<T, N, M>& tensors) {
   constexpr Index large = Index(M == 1 ? 8 : 32) << 20;

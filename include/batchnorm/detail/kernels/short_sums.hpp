@@ -293,9 +293,12 @@ struct ShortSums {
       lookahead[t] = columns.lookahead(prefetches[t], columns.repeat * x[t].outer_stride);
       if (!columns.lie_in(x[t], view)) gathered.emplace();
     }
+    // There is room for one wide row, or for several narrow ones: by the shape, not by the tile, which decides no bit.
+    const Index rows_at_once =
+        gathered.has_value() && view.step_width() >= narrow_stride ? Index(1) : Index(Terms::column_rows);
     for (std::size_t k = 0; k < sums; ++k) std::fill_n(results[k], end - begin, A(0));
     columns.template for_each_pack_of_rows<P, packs_a_line>(
-        begin, end, Terms::column_rows,
+        begin, end, rows_at_once,
         [&](Index r, Index count, Index width) BATCHNORM_INLINE_LAMBDA {
           Rows<T> rows;
           BATCHNORM_UNROLL

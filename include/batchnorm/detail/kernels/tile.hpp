@@ -55,6 +55,14 @@ struct Elements {
 template <class T>
 void gather_elements(const Elements<const T>& from, const View& view, T* to) {
   for (Index o = 0; o < view.outer; ++o) {
+    if (from.channel_stride == 0 && view.inner == 1) {  // one weight for all channels
+      to = std::fill_n(to, view.channels, *from.at(o, 0, 0));
+      continue;
+    }
+    if (from.has_whole_steps(view)) {
+      to = std::copy_n(from.at(o, 0, 0), view.step_width(), to);
+      continue;
+    }
     for (Index c = 0; c < view.channels; ++c) to = std::copy_n(from.at(o, c, 0), view.inner, to);
   }
 }
