@@ -515,7 +515,7 @@ class BatchNorm {
   template <bool Extended>
   static constexpr const detail::ExtendedTable<T, Dims>* extended_table() {
     if constexpr (Extended) {
-      return &detail::extended_table<T, Dims>;
+      return &detail::ExtendedLayer<T, Dims>::table;
     } else {
       return nullptr;
     }

@@ -87,6 +87,7 @@ struct ExtendedLayer {
       });
     }
     layer.saved.swap(saved);
+    layer.extended = &table;  // for a backward that is handed less than it needs
   }
 
   static void infer(const Layer& layer, const AnyDevice& device, int layout, const Input& x, const Output& y,
@@ -175,12 +176,14 @@ struct ExtendedLayer {
     }
   }
 
+  static constexpr ExtendedTable<T, Dims> table{forward, infer, backward};
+
  private:
   // The statistics of the groups together, as they enter the running ones: the mean of all values, and the mean of the
   // groups' variances.
   struct Pooled {
     ExtendedScratch<A>& scratch;
-    MomentArrays<A> moments;
+    MomentArrays<A> moments{};
     A weight = A(0);
 
     Pooled(ExtendedScratch<A>& memory, Index channels) : scratch(memory) {
@@ -379,10 +382,6 @@ struct ExtendedLayer {
     write_running(layer, device, call, write);
   }
 };
-
-template <class T, int Dims>
-inline constexpr ExtendedTable<T, Dims> extended_table{ExtendedLayer<T, Dims>::forward, ExtendedLayer<T, Dims>::infer,
-                                                       ExtendedLayer<T, Dims>::backward};
 
 }  // namespace detail
 BATCHNORM_NAMESPACE_END

@@ -127,7 +127,7 @@ struct AccumulateWeightedMoments {
 /// What the kernels of weighted gradients are told besides coefficients and tensors.
 template <class A>
 struct WeightedSettings {
-  FusedSettings<A> fused;
+  FusedSettings<A> fused{};
   bool has_weights = false;  ///< the fourth tensor is the weights; else all are 1
   bool is_mask = false;      ///< weights are 0 or 1, and what has 0 takes no part: its gradient is 0 too
 };

@@ -39,7 +39,7 @@ class FirstException {
 
  private:
   std::atomic<bool> caught_{false};
-  std::exception_ptr exception_;
+  std::exception_ptr exception_{};
 };
 
 /// task(0) ... task(count - 1), each once. Neighbouring ones go to the same thread, while it keeps up with the others:
