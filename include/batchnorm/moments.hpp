@@ -3,6 +3,10 @@
 #ifndef BATCHNORM_MOMENTS_HPP
 #define BATCHNORM_MOMENTS_HPP
 
+#include <initializer_list>
+#include <vector>
+
+#include "batchnorm/detail/interface/values.hpp"
 #include "batchnorm/detail/primitives.hpp"
 #include "batchnorm/options.hpp"
 
@@ -60,12 +64,22 @@ class BasicMoments {
   using Index = Eigen::Index;
 
   /// The moments of no values, for `channels` channels, at least 1; else std::invalid_argument.
-  explicit BasicMoments(Index channels) {
-    detail::require(channels >= 1, "expected at least 1 channel, got ", channels);
-    mean_.resize(channels);
-    mean_residual_.resize(channels);
-    M2_.resize(channels);
-    for (Index c = 0; c < channels; ++c) mean_(c) = mean_residual_(c) = M2_(c) = A(0);
+  explicit BasicMoments(Index channels) { resize(channels); }
+
+  /// The moments of `count` values whose means and variances are known, one per channel: an Eigen vector or tensor of
+  /// rank 1, a std::vector or whatever else `BatchNorm::set_weight` takes. `kind` says whether the variances are M2 /
+  /// count, or unbiased, M2 / (count - 1). What others have taken of their data joins what is known here:
+  ///
+  ///     moments.merge(batchnorm::Moments(count, mean, variance));
+  ///
+  /// Of a count of 0 the values are ignored, and of an unbiased variance of one value too, which says nothing. Throws
+  /// std::invalid_argument for no channels, for sizes that differ, for a negative count or variance, and for one value
+  /// with a biased variance other than 0.
+  template <class Mean = std::initializer_list<A>, class Variances = std::initializer_list<A>>
+  BasicMoments(detail::Index count, const Mean& mean, const Variances& variance, Variance kind = Variance::biased) {
+    if constexpr (detail::check_values_type<A, Mean>() && detail::check_values_type<A, Variances>()) {
+      set(count, detail::copied_values<A>("mean", mean), detail::copied_values<A>("variance", variance), kind);
+    }
   }
 
   /// A value of its own.
@@ -130,6 +144,33 @@ class BasicMoments {
   }
 
  private:
+  void resize(Index channels) {
+    detail::require(channels >= 1, "expected at least 1 channel, got ", channels);
+    mean_.resize(channels);
+    mean_residual_.resize(channels);
+    M2_.resize(channels);
+    for (Index c = 0; c < channels; ++c) mean_(c) = mean_residual_(c) = M2_(c) = A(0);
+  }
+
+  void set(detail::Index count, const std::vector<A>& mean, const std::vector<A>& variance, Variance kind) {
+    detail::require(count >= 0, "expected a count of at least 0, got ", count);
+    detail::require(mean.size() == variance.size(), "expected as many variances as means, ", mean.size(), ", got ",
+                    variance.size());
+    resize(static_cast<Index>(mean.size()));
+    if (count == 0) return;
+    const bool unbiased = kind == Variance::unbiased;
+    for (Index c = 0; c < channels(); ++c) {
+      const A& each = variance[static_cast<std::size_t>(c)];
+      detail::require(!(each < A(0)), "expected variances of at least 0, got a negative one in channel ", c);
+      detail::require(unbiased || count > 1 || !(each > A(0)),
+                      "expected a variance of 0 of one value, got another in channel ", c);
+      mean_(c) = mean[static_cast<std::size_t>(c)];
+      if (!unbiased || count > 1) M2_(c) = each * detail::number<A>(unbiased ? count - 1 : count);
+    }
+    count_ = count;
+    total_weight_ = detail::number<A>(count);
+  }
+
   template <class Device, class X>
   void add_values(const Device& device, const X& x, int channel_axis) {
     const auto& input = detail::evaluated(device, x);

@@ -13,6 +13,8 @@
 #include "batchnorm/detail/fusion.hpp"
 #include "batchnorm/detail/movable_flag.hpp"
 #include "batchnorm/detail/primitives.hpp"
+#include "batchnorm/detail/staying_pointer.hpp"
+#include "batchnorm/moments.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/saved_statistics.hpp"
 
@@ -90,6 +92,8 @@ struct Layer {
   Vector weight{}, bias{}, weight_grad{}, bias_grad{}, running_mean{}, running_var{};
   Saved saved{};
   Scratch scratch{};
+  // While `reestimate` is at work: what takes the moments of each batch in place of the running statistics.
+  StayingPointer<BasicMoments<A>> collector{};
   Workspace<A> workspace{}, forward_workspace{};  // the latter for coefficients of the forward in a fused backward
 
   Layer(const BatchNormOptions& given, const Kernels* kernels)
@@ -100,16 +104,7 @@ struct Layer {
         "them as auto, or write options.activation(options.activation())");
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
             "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
-    const Eigen::Index scaled = given.scale() ? channels() : 0, shifted = given.shift() ? channels() : 0;
-    const Eigen::Index tracked = given.track_running_stats() ? channels() : 0;
-    for (Vector* vector : {&weight, &weight_grad, &scratch.weight_grad}) vector->resize(scaled);
-    for (Vector* vector : {&bias, &bias_grad, &scratch.bias_grad}) vector->resize(shifted);
-    for (Vector* vector : {&running_mean, &running_var, &scratch.running_mean, &scratch.running_var}) {
-      vector->resize(tracked);
-    }
-    for (auto* vector : {&scratch.M2, &scratch.dweight, &scratch.dbias}) vector->resize(channels());
-    saved.resize(channels(), fused != nullptr);
-    scratch.saved.resize(channels(), fused != nullptr);
+    resize(channels());
   }
 
   Layer(const Layer&) = default;
@@ -122,13 +117,64 @@ struct Layer {
 
   Eigen::Index channels() const { return options.num_features(); }
 
+  // --- Channels. A layer that was made without a number of them is lazy, and its vectors are empty, until it learns
+  // it.
+
+  bool lazy() const { return channels() == 0; }
+
+  /// A lazy layer's copy that has its channels, at least 1, with the initial weight, bias and running statistics. All
+  /// else is as it was. To be moved into the lazy one once nothing can go wrong any more.
+  BATCHNORM_COLD Layer with_channels(Eigen::Index count) const {
+    check_whole();
+    check_parameters();  // that the user has not put in, which would be lost
+    require(count >= 1, "expected at least 1 channel, got ", count);
+    Layer result = *this;
+    result.resize(count);
+    return result;
+  }
+
+  void check_has_channels() const {
+    if (lazy()) {
+      fail<std::logic_error>(
+          "expected a layer that has its channels, got one that was made without their number, which it takes from its "
+          "first forward in training, or from set_weight or another setter");
+    }
+  }
+
+  static void fill(Vector& vector, double value) {
+    for (Eigen::Index c = 0; c < vector.size(); ++c) vector(c) = number<Param>(value);
+  }
+
+  void resize(Eigen::Index count) {
+    options.num_features_ = count;
+    const Eigen::Index scaled = options.scale() ? count : 0, shifted = options.shift() ? count : 0;
+    const Eigen::Index tracked = options.track_running_stats() ? count : 0;
+    for (Vector* vector : {&weight, &weight_grad, &scratch.weight_grad}) vector->resize(scaled);
+    for (Vector* vector : {&bias, &bias_grad, &scratch.bias_grad}) vector->resize(shifted);
+    for (Vector* vector : {&running_mean, &running_var, &scratch.running_mean, &scratch.running_var}) {
+      vector->resize(tracked);
+    }
+    for (auto* vector : {&scratch.M2, &scratch.dweight, &scratch.dbias}) vector->resize(count);
+    saved.resize(count, fused != nullptr);
+    scratch.saved.resize(count, fused != nullptr);
+    for (Vector* vector : {&weight, &running_var}) fill(*vector, 1);
+    for (Vector* vector : {&bias, &running_mean, &weight_grad, &bias_grad}) fill(*vector, 0);
+  }
+
   // --- Passes. `layout` is that of all tensors of a call.
 
   template <class Device>
   void forward(const Device& device, int layout, const Input& x, const Output& y, const Extras& extras) {
+    if (lazy() && training) {
+      Layer sized = with_channels(static_cast<Eigen::Index>(x.shape[static_cast<std::size_t>(axis)]));
+      sized.forward(device, layout, x, y, extras);
+      *this = std::move(sized);
+      return;
+    }
+    const bool learns = training || collector.get() != nullptr;
     const Writer write = checked_writer(layout, x, y, extras);
     const View& view = write.view;
-    const StatisticsKind kind = statistics_for(training, options, view.values_per_channel(), x.shape);
+    const StatisticsKind kind = statistics_for(learns, options, view.values_per_channel(), x.shape);
     if (check_backward) keep_sums(device, layout, view, write.x());
     if (view.size() == 0) {
       // Nothing to compute.
@@ -154,8 +200,13 @@ struct Layer {
     scratch.saved.has_residual_ = extras.has_residual;
     scratch.saved.has_sums_ = check_backward && view.size() != 0;
     if (fused != nullptr) keep_parameters();
-    if (training && enters_running_stats(options, view.values_per_channel()))
-      update_running_stats(view.values_per_channel());
+    if (learns && enters_running_stats(options, view.values_per_channel())) {
+      if (collector.get() != nullptr) {
+        collect(view.values_per_channel());
+      } else {
+        update_running_stats(view.values_per_channel());
+      }
+    }
     saved.swap(scratch.saved);
   }
 
@@ -449,6 +500,14 @@ struct Layer {
     num_batches_tracked = batches;
   }
 
+  // The same batch for the collector.
+  void collect(Index n) {
+    const ChannelStatistics<A> batch = scratch.saved.arrays();
+    MomentsAccess::add(*collector.get(), n, number<A>(n), [&](Eigen::Index c) {
+      return ChannelMoments<A>{batch.mean()[c], batch.mean_residual()[c], scratch.M2(c)};
+    });
+  }
+
   // One more, unless the type has no such number.
   static std::int64_t next_count(std::int64_t count) {
     return count == (std::numeric_limits<std::int64_t>::max)() ? count : count + 1;
@@ -560,6 +619,7 @@ struct Layer {
 
   View check_input(const Shape<Dims>& shape, int layout) const {
     check_whole();
+    check_has_channels();
     const Index found = shape[static_cast<std::size_t>(axis)];
     require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found, " in shape ",
             shape_text(shape), OtherAxisText<Shape<Dims>>{shape, channels(), axis, true});
@@ -567,6 +627,14 @@ struct Layer {
     check_vector("weight_grad", weight_grad, options.scale());
     check_vector("bias_grad", bias_grad, options.shift());
     return make_view(shape, layout, axis);
+  }
+
+  // Whether moments of so many values make running statistics.
+  void check_moments(Index count) const {
+    require(options.track_running_stats(),
+            "expected a layer with running statistics, got one of track_running_stats(false)");
+    require(count > 1 || (count == 1 && options.single_value() == SingleValue::allow),
+            "expected moments of more than one value per channel (see BatchNormOptions::single_value), got ", count);
   }
 
   void check_whole() const {
@@ -590,6 +658,14 @@ struct Layer {
   static void check_shape(const char* name, const Shape<Dims>& shape, const char* other, const Shape<Dims>& expected) {
     require(shape == expected, "expected ", name, " of the shape of ", other, ", ", shape_text(expected), ", got ",
             shape_text(shape));
+  }
+};
+
+/// The way to what a BatchNorm is made of.
+struct LayerAccess {
+  template <class Bn>
+  static auto& layer(Bn& bn) {
+    return bn.layer_;
   }
 };
 
