@@ -9,6 +9,7 @@
 #include "batchnorm/functional.hpp"
 #include "batchnorm/moments.hpp"
 #include "batchnorm/options.hpp"
+#include "batchnorm/reestimate.hpp"
 #include "batchnorm/running_statistics.hpp"
 #include "batchnorm/version.hpp"
 
