@@ -205,8 +205,8 @@ BATCHNORM_COLD inline std::string diagnosis_text(const Diagnosis& found) {
   if (found.drifted.size() > most) out << found.drifted.size() - most << " more channels have drifted.\n";
   if (!found.drifted.empty()) {
     if (found.initial_share >= 0.1) {
-      out << "If the running statistics come from training alone, " << 100 * found.initial_share
-          << " % of them is still the initial mean 0 and variance 1, after ";
+      out << "If the running statistics come from training alone, the initial mean 0 and variance 1 still make up "
+          << 100 * found.initial_share << " % of them, after ";
       batches() << ": train on, or choose a larger momentum.\n";
     }
     out << "If these are data as in training, the running averages lag behind the network: call reestimate with some "
