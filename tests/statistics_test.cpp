@@ -912,3 +912,26 @@ TEST_CASE("matrices take masks, weights, ghost batches and parameters of the cal
     CHECK(big == before);  // no neighbour was touched
   }
 }
+
+TEST_CASE("weighted moments are those of repeated samples, and pool with others by what they weigh") {
+  Random random(24);
+  const Tensor x = random_tensor(random, {5, 3, 2, 2});
+  const std::vector<int> times = {1, 3, 0, 2, 1};
+  batchnorm::Moments weighted(3), repeated(3);
+  weighted.add(x, sample_weight(times)).add(x, mask(std::vector<bool>{true, false, true, false, false}));
+  for (Index n = 0; n < 5; ++n) {
+    const int also = n == 0 || n == 2 ? 1 : 0;
+    for (int k = 0; k < times[static_cast<std::size_t>(n)] + also; ++k) repeated.add(samples_of(x, n, n + 1));
+  }
+  CHECK(weighted.total_weight() == static_cast<double>(repeated.count()));
+  CHECK(weighted.count() == (4 + 2) * 4);  // values of weight above 0
+  for (Index c = 0; c < 3; ++c) {
+    CHECK(std::abs(weighted.mean()(c) - repeated.mean()(c)) < 1e-15);
+    CHECK(std::abs(weighted.M2()(c) - repeated.M2()(c)) < 1e-14);
+    CHECK(std::abs(weighted.variance(batchnorm::Variance::unbiased)(c) -
+                   repeated.variance(batchnorm::Variance::unbiased)(c)) < 1e-15);
+  }
+  CHECK(contains(message<std::invalid_argument>([&] { weighted.add(x, sample_weight(std::vector<int>{1, 2})); }),
+                 "5 samples, got 2"));
+  CHECK(weighted.count() == 24);
+}

@@ -88,35 +88,31 @@ class BatchNorm {
   /// A layer in training mode with weight 1, bias 0, running mean 0 and running variance 1. Throws
   /// std::invalid_argument if tensors of rank Dims have no such channel axis, or if SingleValue::use_running is asked
   /// for without running statistics.
-  BatchNorm(const BatchNormOptions& options)
-      : layer_(options, nullptr, nullptr) {  // NOLINT(google-explicit-constructor)
-    reset_parameters();
-    zero_grad();
-  }
+  BatchNorm(const BatchNormOptions& options)  // NOLINT(google-explicit-constructor)
+      : layer_(options, nullptr, nullptr) {}
 
   /// The same with options that have an activation, ghost batches or renormalization.
   template <bool Fused, bool Grouped>
   BatchNorm(const ExtendedBatchNormOptions<Fused, Grouped>& options)  // NOLINT(google-explicit-constructor)
-      : layer_(options, fused_kernels<Fused>(), extended_table<Grouped>()) {
-    reset_parameters();
-    zero_grad();
-  }
+      : layer_(options, fused_kernels<Fused>(), extended_table<Grouped>()) {}
 
   /// The same with the default options for so many channels, at least 1. Implicit, so that `BatchNorm<float, 4> bn =
   /// 64` works.
   BatchNorm(Index num_features)  // NOLINT(google-explicit-constructor)
       : BatchNorm(BatchNormOptions(num_features)) {}
 
-  /// Does not compile, with a sentence that says what to write.
-  template <class Nothing = void>
-  BatchNorm() : BatchNorm(BatchNormOptions(1)) {
-    static_assert(
-        never<Nothing>,
-        "batchnorm: a layer needs its number of channels: BatchNorm<float, 4> bn(64), or for a member of a class "
-        "BatchNorm<float, 4> bn{64}");
-  }
+  /// A layer that takes its number of channels from what comes first: a `forward` in training, or weight, bias or
+  /// running statistics by their setters. With other settings than the defaults, `BatchNorm(BatchNormOptions()...)` is
+  /// one too.
+  ///
+  ///     batchnorm::BatchNorm<float, 4> bn;
+  ///     auto y = bn.forward(x);  // bn.options().num_features() is that of x from here on
+  ///
+  /// Until then options().num_features() is 0, all vectors of the state are empty, and inference, a `backward` and
+  /// `frozen` are std::logic_error. A `forward` or setter that throws leaves the layer as it was.
+  BatchNorm() : BatchNorm(BatchNormOptions()) {}
 
-  /// The settings, as they were given.
+  /// The settings, as they were given; the number of channels once it is known.
   const BatchNormOptions& options() const { return layer_.options; }
 
   /// \name State
@@ -163,22 +159,24 @@ class BatchNorm {
   /// Sets the scale (gamma).
   template <class Values = std::initializer_list<Param>>
   BatchNorm& set_weight(const Values& values) {
-    return set_vector("weight", values, weight(), options().scale(), "scale");
+    return set_vector("weight", values, &Layer::weight, options().scale(), "scale");
   }
   /// Sets the shift (beta).
   template <class Values = std::initializer_list<Param>>
   BatchNorm& set_bias(const Values& values) {
-    return set_vector("bias", values, bias(), options().shift(), "shift");
+    return set_vector("bias", values, &Layer::bias, options().shift(), "shift");
   }
   /// Sets the running mean. num_batches_tracked() stays as it is.
   template <class Values = std::initializer_list<Param>>
   BatchNorm& set_running_mean(const Values& values) {
-    return set_vector("running_mean", values, running_mean(), options().track_running_stats(), "track_running_stats");
+    return set_vector("running_mean", values, &Layer::running_mean, options().track_running_stats(),
+                      "track_running_stats");
   }
   /// Sets the running variance. num_batches_tracked() stays as it is.
   template <class Values = std::initializer_list<Param>>
   BatchNorm& set_running_var(const Values& values) {
-    return set_vector("running_var", values, running_var(), options().track_running_stats(), "track_running_stats");
+    return set_vector("running_var", values, &Layer::running_var, options().track_running_stats(),
+                      "track_running_stats");
   }
   ///@}
 
@@ -205,10 +203,39 @@ class BatchNorm {
     const bool tracked = options().track_running_stats();
     const auto mean = checked_values("running_mean", statistics.running_mean, tracked, "track_running_stats");
     const auto var = checked_values("running_var", statistics.running_var, tracked, "track_running_stats");
+    detail::require(mean.size() == var.size(), "expected running_var of size ", mean.size(), ", got ", var.size());
     check_batches(statistics.num_batches_tracked);
-    put(mean, running_mean());
-    put(var, running_var());
-    layer_.num_batches_tracked = statistics.num_batches_tracked;
+    if (!tracked) return *this;
+    change(static_cast<Index>(mean.size()), [&](Layer& layer) {
+      put(mean, layer.running_mean);
+      put(var, layer.running_var);
+      layer.num_batches_tracked = statistics.num_batches_tracked;
+    });
+    return *this;
+  }
+  /// Makes the statistics of pooled data the running ones: their mean, and their variance as
+  /// options().running_variance() has it. The moments may be of any accumulator. num_batches_tracked() stays as it is,
+  /// unless it is 0: then it is 1, since the running statistics are no longer the initial ones; where
+  /// options().momentum() is std::nullopt, say by num_batches_tracked(n) for how many batches the moments stand. Throws
+  /// std::invalid_argument for another number of channels, for a layer without running statistics, and for moments of
+  /// no value or, unless options().single_value() is SingleValue::allow, of one; and then has changed nothing.
+  ///
+  ///     batchnorm::Moments moments(64);
+  ///     for (const auto& batch : batches) moments.add(batch);
+  ///     bn.set_running_stats(moments);
+  template <class A>
+  BatchNorm& set_running_stats(const BasicMoments<A>& moments) {
+    layer_.check_whole();
+    layer_.check_moments(moments.count());
+    detail::require(layer_.lazy() || moments.channels() == options().num_features(), "expected moments of ",
+                    options().num_features(), " channels, got ", moments.channels());
+    const auto mean = detail::copied_values<Param>("mean", moments.mean());
+    const auto var = detail::copied_values<Param>("variance", moments.variance(options().running_variance()));
+    change(moments.channels(), [&](Layer& layer) {
+      put(mean, layer.running_mean);
+      put(var, layer.running_var);
+      if (layer.num_batches_tracked == 0) layer.num_batches_tracked = 1;
+    });
     return *this;
   }
 
@@ -371,6 +398,7 @@ class BatchNorm {
   template <int Channels = Eigen::Dynamic>
   FrozenBatchNorm<T, Channels> frozen() const {
     layer_.check_whole();
+    layer_.check_has_channels();
     if (!options().track_running_stats()) {
       detail::fail<std::logic_error>(
           "expected a layer with running statistics to freeze, got one of track_running_stats(false)");
@@ -442,6 +470,9 @@ class BatchNorm {
   }
 
  private:
+  using Layer = detail::Layer<T, Dims>;
+  friend struct detail::LayerAccess;
+
   // For a static_assert that fails where its function is called.
   template <class>
   static constexpr bool never = false;
@@ -464,9 +495,19 @@ class BatchNorm {
     auto result = detail::copied_values<Param>(name, values);
     detail::require(used || result.empty(), "expected no ", name, " for a layer of ", option, "(false), got ",
                     result.size(), " values");
-    detail::require(!used || static_cast<Index>(result.size()) == options().num_features(), "expected ", name,
-                    " of size ", options().num_features(), ", got ", result.size());
+    detail::require(!used || layer_.lazy() || static_cast<Index>(result.size()) == options().num_features(),
+                    "expected ", name, " of size ", options().num_features(), ", got ", result.size());
+    detail::require(!used || !result.empty(), "expected ", name, " of size 1 or more, got none");
     return result;
+  }
+
+  // Calls apply(layer), which cannot throw, with a layer of so many channels: one that has none yet gets them.
+  template <class Apply>
+  void change(Index channels, const Apply& apply) {
+    if (!layer_.lazy()) return apply(layer_);
+    Layer sized = layer_.with_channels(channels);
+    apply(sized);
+    layer_ = std::move(sized);
   }
 
   // In place, since the user may keep pointers to the vector's memory, unless the user has given it another size.
@@ -477,8 +518,11 @@ class BatchNorm {
   }
 
   template <class Values>
-  BatchNorm& set_vector(const char* name, const Values& values, Vector& vector, bool used, const char* option) {
-    if constexpr (detail::check_values_type<Param, Values>()) put(checked_values(name, values, used, option), vector);
+  BatchNorm& set_vector(const char* name, const Values& values, Vector Layer::*vector, bool used, const char* option) {
+    if constexpr (detail::check_values_type<Param, Values>()) {
+      const auto checked = checked_values(name, values, used, option);
+      if (used) change(static_cast<Index>(checked.size()), [&](Layer& layer) { put(checked, layer.*vector); });
+    }
     return *this;
   }
 
@@ -591,7 +635,8 @@ class BatchNorm {
       if constexpr (detail::check_parameter_type<Param, W>() && detail::check_parameter_type<Param, B>()) {
         const auto& weight = detail::evaluated(device, tag.weight);
         const auto& bias = detail::evaluated(device, tag.bias);
-        const detail::Index samples = shape[layer_.axis == 0 ? Dims - 1 : 0], channels = layer_.channels();
+        const detail::Index samples = shape[layer_.axis == 0 ? Dims - 1 : 0];
+        const detail::Index channels = shape[static_cast<std::size_t>(layer_.axis)];
         const detail::Parameters<const Param> parameters{
             detail::parameter_of<const Param>("the weight", weight, samples, channels),
             detail::parameter_of<const Param>("the bias", bias, samples, channels)};
@@ -780,11 +825,9 @@ class BatchNorm {
   template <class X>
   static constexpr int layout = static_cast<int>(detail::layout_of<X>);
 
-  static void fill(Vector& vector, double value) {
-    for (Index c = 0; c < vector.size(); ++c) vector(c) = detail::number<Param>(value);
-  }
+  static void fill(Vector& vector, double value) { Layer::fill(vector, value); }
 
-  detail::Layer<T, Dims> layer_;
+  Layer layer_;
 };
 
 BATCHNORM_NAMESPACE_END

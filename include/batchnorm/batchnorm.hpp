@@ -5,10 +5,13 @@
 
 #include "batchnorm/as_vector.hpp"
 #include "batchnorm/batch_norm.hpp"
+#include "batchnorm/diagnose.hpp"
 #include "batchnorm/frozen_batch_norm.hpp"
 #include "batchnorm/functional.hpp"
 #include "batchnorm/moments.hpp"
 #include "batchnorm/options.hpp"
+#include "batchnorm/print.hpp"
+#include "batchnorm/reestimate.hpp"
 #include "batchnorm/running_statistics.hpp"
 #include "batchnorm/version.hpp"
 

@@ -3,8 +3,14 @@
 #ifndef BATCHNORM_MOMENTS_HPP
 #define BATCHNORM_MOMENTS_HPP
 
+#include <initializer_list>
+#include <vector>
+
+#include "batchnorm/detail/interface/positions.hpp"
+#include "batchnorm/detail/interface/values.hpp"
 #include "batchnorm/detail/primitives.hpp"
 #include "batchnorm/options.hpp"
+#include "batchnorm/tags.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
@@ -60,12 +66,22 @@ class BasicMoments {
   using Index = Eigen::Index;
 
   /// The moments of no values, for `channels` channels, at least 1; else std::invalid_argument.
-  explicit BasicMoments(Index channels) {
-    detail::require(channels >= 1, "expected at least 1 channel, got ", channels);
-    mean_.resize(channels);
-    mean_residual_.resize(channels);
-    M2_.resize(channels);
-    for (Index c = 0; c < channels; ++c) mean_(c) = mean_residual_(c) = M2_(c) = A(0);
+  explicit BasicMoments(Index channels) { resize(channels); }
+
+  /// The moments of `count` values whose means and variances are known, one per channel: an Eigen vector or tensor of
+  /// rank 1, a std::vector or whatever else `BatchNorm::set_weight` takes. `kind` says whether the variances are M2 /
+  /// count, or unbiased, M2 / (count - 1). What others have taken of their data joins what is known here:
+  ///
+  ///     moments.merge(batchnorm::Moments(count, mean, variance));
+  ///
+  /// Of a count of 0 the values are ignored, and of an unbiased variance of one value too, which says nothing. Throws
+  /// std::invalid_argument for no channels, for sizes that differ, for a negative count or variance, and for one value
+  /// with a biased variance other than 0.
+  template <class Mean = std::initializer_list<A>, class Variances = std::initializer_list<A>>
+  BasicMoments(detail::Index count, const Mean& mean, const Variances& variance, Variance kind = Variance::biased) {
+    if constexpr (detail::check_values_type<A, Mean>() && detail::check_values_type<A, Variances>()) {
+      set(count, detail::copied_values<A>("mean", mean), detail::copied_values<A>("variance", variance), kind);
+    }
   }
 
   /// A value of its own.
@@ -119,6 +135,37 @@ class BasicMoments {
     return *this;
   }
 
+  /// \name Weighted values
+  /// Adds the values of x, each as often as its weight says, `add(x, sample_weight(w))`, or those that a mask has 1
+  /// for, `add(x, mask(m))`, in the call shapes of `add`. What has weight 0 adds nothing, whatever it is. count() grows
+  /// by the number of values of weight above 0.
+  ///@{
+  template <class X, class W, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
+  BasicMoments& add(const X& x, const detail::SampleWeight<W>& weights) {
+    return add(Eigen::DefaultDevice(), x, 1, weights);
+  }
+  template <class X, class W, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
+  BasicMoments& add(const X& x, int channel_axis, const detail::SampleWeight<W>& weights) {
+    return add(Eigen::DefaultDevice(), x, channel_axis, weights);
+  }
+  template <class Device, class X, class W, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
+  BasicMoments& add(const Device& device, const X& x, int channel_axis, const detail::SampleWeight<W>& weights) {
+    return add_weighted(device, x, channel_axis, detail::WeightKind::weights, weights.value);
+  }
+  template <class X, class M, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
+  BasicMoments& add(const X& x, const detail::Mask<M>& mask) {
+    return add(Eigen::DefaultDevice(), x, 1, mask);
+  }
+  template <class X, class M, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
+  BasicMoments& add(const X& x, int channel_axis, const detail::Mask<M>& mask) {
+    return add(Eigen::DefaultDevice(), x, channel_axis, mask);
+  }
+  template <class Device, class X, class M, std::enable_if_t<detail::is_tensor<X> || detail::is_dense<X>, int> = 0>
+  BasicMoments& add(const Device& device, const X& x, int channel_axis, const detail::Mask<M>& mask) {
+    return add_weighted(device, x, channel_axis, detail::WeightKind::mask, mask.value);
+  }
+  ///@}
+
   /// Adds the values that another has seen, of as many channels; else std::invalid_argument.
   BasicMoments& merge(const BasicMoments& other) {
     detail::require(other.channels() == channels(), "expected moments of ", channels(), " channels, got ",
@@ -130,15 +177,73 @@ class BasicMoments {
   }
 
  private:
-  template <class Device, class X>
-  void add_values(const Device& device, const X& x, int channel_axis) {
-    const auto& input = detail::evaluated(device, x);
-    const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+  void resize(Index channels) {
+    detail::require(channels >= 1, "expected at least 1 channel, got ", channels);
+    mean_.resize(channels);
+    mean_residual_.resize(channels);
+    M2_.resize(channels);
+    for (Index c = 0; c < channels; ++c) mean_(c) = mean_residual_(c) = M2_(c) = A(0);
+  }
+
+  void set(detail::Index count, const std::vector<A>& mean, const std::vector<A>& variance, Variance kind) {
+    detail::require(count >= 0, "expected a count of at least 0, got ", count);
+    detail::require(mean.size() == variance.size(), "expected as many variances as means, ", mean.size(), ", got ",
+                    variance.size());
+    resize(static_cast<Index>(mean.size()));
+    if (count == 0) return;
+    const bool unbiased = kind == Variance::unbiased;
+    for (Index c = 0; c < channels(); ++c) {
+      const A& each = variance[static_cast<std::size_t>(c)];
+      detail::require(!(each < A(0)), "expected variances of at least 0, got a negative one in channel ", c);
+      detail::require(unbiased || count > 1 || !(each > A(0)),
+                      "expected a variance of 0 of one value, got another in channel ", c);
+      mean_(c) = mean[static_cast<std::size_t>(c)];
+      if (!unbiased || count > 1) M2_(c) = each * detail::number<A>(unbiased ? count - 1 : count);
+    }
+    count_ = count;
+    total_weight_ = detail::number<A>(count);
+  }
+
+  // A tensor or matrix as the passes see it, with as many channels as here.
+  template <class X>
+  auto checked_values(const X& input, int axis) const {
     const auto values = detail::view_tensor<const detail::scalar_of<X>>(input, axis);
     const detail::Index found = values.shape[static_cast<std::size_t>(axis)];
     detail::require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found,
                     " in shape ", detail::shape_text(values.shape),
                     detail::OtherAxisText<decltype(values.shape)>{values.shape, channels(), axis, false});
+    return values;
+  }
+
+  template <class Device, class X, class W>
+  BasicMoments& add_weighted(const Device& device, const X& x, int channel_axis, detail::WeightKind kind, const W& w) {
+    using T = detail::scalar_of<X>;
+    constexpr int layout = static_cast<int>(detail::layout_of<X>);
+    if constexpr (detail::check_accumulator_type<T, A>() && detail::check_device_type<Device>() &&
+                  detail::check_positions_type<detail::rank_of<X>, layout, W>()) {
+      const auto& input = detail::evaluated(device, x);
+      const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+      const auto values = checked_values(input, axis);
+      const detail::View view = detail::make_view(values.shape, layout, axis);
+      std::vector<T> weights;
+      detail::set_position_weights(kind, w, values.shape, layout, axis, weights);
+      if (view.size() == 0) return *this;
+      const detail::Samples samples = detail::Samples::of(view, values.shape, layout, axis);
+      const detail::ExtendedCall<T> call{view, samples, samples.count, {kind, weights.data()}, {}, nullptr, {}};
+      detail::Workspace<A> workspace, memory(static_cast<std::size_t>(3 * channels()));
+      const auto found = detail::quantities_in<detail::MomentArrays<A>>(memory.data(), channels());
+      const auto weight = detail::ExtendedPasses<T>::take_moments(
+          detail::AnyDevice(device), call, 0, detail::elements_of(values, view, axis), found, workspace);
+      detail::MomentsAccess::add(*this, weight.positive, weight.total, [&](Index c) { return found.at(c); });
+    }
+    return *this;
+  }
+
+  template <class Device, class X>
+  void add_values(const Device& device, const X& x, int channel_axis) {
+    const auto& input = detail::evaluated(device, x);
+    const int axis = detail::normalized_axis(channel_axis, detail::rank_of<X>);
+    const auto values = checked_values(input, axis);
     const detail::View view = detail::make_view(values.shape, detail::layout_of<X>, axis);
     if (view.size() == 0) return;
 

@@ -33,6 +33,11 @@ class ExtendedBatchNormOptions;
 /// Options with an activation.
 using FusedBatchNormOptions = ExtendedBatchNormOptions<true, false>;
 
+namespace detail {
+template <class T, int Dims>
+struct Layer;
+}  // namespace detail
+
 /// The settings of a BatchNorm. Setters check their argument, throw std::invalid_argument, and return the options, so
 /// that calls chain; each but decay() has a getter of the same name.
 ///
@@ -47,29 +52,29 @@ class BatchNormOptions {
     detail::require(num_features >= 1, "expected num_features of at least 1, got ", num_features);
   }
 
+  /// The settings of a layer that takes its number of channels from its first forward, or whatever else tells it: see
+  /// BatchNorm::BatchNorm(). num_features() is 0 until then.
+  ///
+  ///     batchnorm::BatchNorm<float, 4> bn(batchnorm::BatchNormOptions().epsilon(1e-3).channel_axis(-1));
+  BatchNormOptions() = default;
+
   /// PyTorch's conventions (torch.nn.BatchNorm*d), which are also the defaults here: epsilon 1e-5, momentum 0.1,
   /// unbiased running variance, channels on axis 1, an error for a single value per channel.
   static BatchNormOptions pytorch(Index num_features) { return BatchNormOptions(num_features); }
+  /// The same for a layer that takes its number of channels from its first forward.
+  static BatchNormOptions pytorch() { return {}; }
 
   /// Keras' conventions (keras.layers.BatchNormalization): epsilon 1e-3, decay 0.99 (which Keras calls momentum),
   /// biased running variance, channels last, a single value per channel allowed.
-  static BatchNormOptions keras(Index num_features) {
-    return BatchNormOptions(num_features)
-        .epsilon(1e-3)
-        .decay(0.99)
-        .running_variance(Variance::biased)
-        .channel_axis(-1)
-        .single_value(SingleValue::allow);
-  }
+  static BatchNormOptions keras(Index num_features) { return BatchNormOptions(num_features).as_keras(); }
+  /// The same for a layer that takes its number of channels from its first forward.
+  static BatchNormOptions keras() { return BatchNormOptions().as_keras(); }
 
   /// ONNX's conventions (operator BatchNormalization, opset 15): epsilon 1e-5, decay 0.9 (which ONNX calls momentum),
   /// biased running variance, channels on axis 1, a single value per channel allowed.
-  static BatchNormOptions onnx(Index num_features) {
-    return BatchNormOptions(num_features)
-        .decay(0.9)
-        .running_variance(Variance::biased)
-        .single_value(SingleValue::allow);
-  }
+  static BatchNormOptions onnx(Index num_features) { return BatchNormOptions(num_features).as_onnx(); }
+  /// The same for a layer that takes its number of channels from its first forward.
+  static BatchNormOptions onnx() { return BatchNormOptions().as_onnx(); }
 
   /// Added to the variance before its square root. Finite and at least 0; default 1e-5. With 0, a constant channel
   /// normalizes to its bias.
@@ -185,7 +190,7 @@ class BatchNormOptions {
   /// The largest d of batch renormalization, 0 where it is off.
   double renorm_d_max() const { return d_max_; }
 
-  /// The number of channels.
+  /// The number of channels; 0 where the layer has yet to take it from its first forward.
   Index num_features() const { return num_features_; }
 
  protected:
@@ -208,12 +213,23 @@ class BatchNormOptions {
  private:
   template <class T, int Dims>
   friend class BatchNorm;
+  template <class T, int Dims>
+  friend struct detail::Layer;  // which sets the number of channels when it learns it
+
+  BatchNormOptions& as_keras() {
+    return epsilon(1e-3)
+        .decay(0.99)
+        .running_variance(Variance::biased)
+        .channel_axis(-1)
+        .single_value(SingleValue::allow);
+  }
+  BatchNormOptions& as_onnx() { return decay(0.9).running_variance(Variance::biased).single_value(SingleValue::allow); }
 
   Activation activation_{};
   Index virtual_batch_size_ = 0;
   bool renorm_ = false;
   double r_max_ = 1, d_max_ = 0;
-  Index num_features_;
+  Index num_features_ = 0;
   double epsilon_ = 1e-5;
   std::optional<double> momentum_ = 0.1;
   bool scale_ = true;

@@ -42,8 +42,8 @@ struct ExtendedLayer {
     ExtendedScratch<A>& scratch = layer.extended_scratch;
     weigh_groups(call, scratch);
     const Index values = least_values(scratch);
-    const StatisticsKind kind = statistics_for(layer.normalize_with, layer.training, layer.options, values, x.shape);
-    const bool update = layer.updates.value_or(layer.training) && enters_running_stats(layer.options, values);
+    const StatisticsKind kind = statistics_for(layer.normalize_with, layer.learns(), layer.options, values, x.shape);
+    const bool update = layer.updates_from(values);
     if (update) check_weights(layer, scratch);
     if (layer.check_backward) layer.keep_sums(device, layout, write.view, write.x());
 
@@ -81,7 +81,12 @@ struct ExtendedLayer {
     keep_weights(call, kind, layer, scratch, saved.extended_);
     if (layer.fused != nullptr) layer.keep_parameters();
     if (renorm) layer.clipped_share = static_cast<double>(clipped) / static_cast<double>(groups * channels);
-    if (update) {
+    if (update && layer.collector.get() != nullptr) {
+      Index all = 0;
+      for (const Index of_group : scratch.values) all += of_group;
+      MomentsAccess::add(*layer.collector.get(), all, pooled.weight,
+                         [&](Eigen::Index c) { return pooled.moments.at(static_cast<Index>(c)); });
+    } else if (update) {
       layer.update_running_stats(scratch.mean.data(), [&](auto type, Index c) {
         return load<typename decltype(type)::Pack>(scratch.variance.data() + c);
       });

@@ -15,6 +15,8 @@
 #include "batchnorm/detail/movable_flag.hpp"
 #include "batchnorm/detail/primitives.hpp"
 #include "batchnorm/detail/schedule/any_device.hpp"
+#include "batchnorm/detail/staying_pointer.hpp"
+#include "batchnorm/moments.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/saved_statistics.hpp"
 #include "batchnorm/statistics.hpp"
@@ -107,6 +109,8 @@ struct Layer {
   Vector weight{}, bias{}, weight_grad{}, bias_grad{}, running_mean{}, running_var{};
   Saved saved{};
   Scratch scratch{};
+  // While `reestimate` is at work: what takes the moments of each batch in place of the running statistics.
+  StayingPointer<BasicMoments<A>> collector{};
   Workspace<A> workspace{}, forward_workspace{};  // the latter for coefficients of the forward in a fused backward
   std::vector<T> position_weights{};
   ExtendedScratch<A> extended_scratch{};
@@ -125,16 +129,7 @@ struct Layer {
             "expected track_running_stats(true) for batch renormalization, got false");
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
             "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
-    const Eigen::Index scaled = given.scale() ? channels() : 0, shifted = given.shift() ? channels() : 0;
-    const Eigen::Index tracked = given.track_running_stats() ? channels() : 0;
-    for (Vector* vector : {&weight, &weight_grad, &scratch.weight_grad}) vector->resize(scaled);
-    for (Vector* vector : {&bias, &bias_grad, &scratch.bias_grad}) vector->resize(shifted);
-    for (Vector* vector : {&running_mean, &running_var, &scratch.running_mean, &scratch.running_var}) {
-      vector->resize(tracked);
-    }
-    for (auto* vector : {&scratch.M2, &scratch.dweight, &scratch.dbias}) vector->resize(channels());
-    saved.resize(channels(), kept_parameters());
-    scratch.saved.resize(channels(), kept_parameters());
+    resize(channels());
   }
 
   Layer(const Layer&) = default;
@@ -149,17 +144,67 @@ struct Layer {
   // Of so many channels a forward keeps weight and bias.
   Eigen::Index kept_parameters() const { return fused != nullptr ? channels() : 0; }
 
+  // --- Channels. A layer that was made without a number of them is lazy, and its vectors are empty, until it learns
+  // it.
+
+  bool lazy() const { return channels() == 0; }
+
+  /// A lazy layer's copy that has its channels, at least 1, with the initial weight, bias and running statistics. All
+  /// else is as it was. To be moved into the lazy one once nothing can go wrong any more.
+  BATCHNORM_COLD Layer with_channels(Eigen::Index count) const {
+    check_whole();
+    check_parameters();  // that the user has not put in, which would be lost
+    require(count >= 1, "expected at least 1 channel, got ", count);
+    Layer result = *this;
+    result.resize(count);
+    return result;
+  }
+
+  void check_has_channels() const {
+    if (lazy()) {
+      fail<std::logic_error>(
+          "expected a layer that has its channels, got one that was made without their number, which it takes from its "
+          "first forward in training, or from set_weight or another setter");
+    }
+  }
+
+  static void fill(Vector& vector, double value) {
+    for (Eigen::Index c = 0; c < vector.size(); ++c) vector(c) = number<Param>(value);
+  }
+
+  void resize(Eigen::Index count) {
+    options.num_features_ = count;
+    const Eigen::Index scaled = options.scale() ? count : 0, shifted = options.shift() ? count : 0;
+    const Eigen::Index tracked = options.track_running_stats() ? count : 0;
+    for (Vector* vector : {&weight, &weight_grad, &scratch.weight_grad}) vector->resize(scaled);
+    for (Vector* vector : {&bias, &bias_grad, &scratch.bias_grad}) vector->resize(shifted);
+    for (Vector* vector : {&running_mean, &running_var, &scratch.running_mean, &scratch.running_var}) {
+      vector->resize(tracked);
+    }
+    for (auto* vector : {&scratch.M2, &scratch.dweight, &scratch.dbias}) vector->resize(count);
+    saved.resize(count, kept_parameters());
+    scratch.saved.resize(count, kept_parameters());
+    for (Vector* vector : {&weight, &running_var}) fill(*vector, 1);
+    for (Vector* vector : {&bias, &running_mean, &weight_grad, &bias_grad}) fill(*vector, 0);
+  }
+
   // --- Passes. `layout` is that of all tensors of a call.
 
   template <class Device>
   void forward(const Device& device, int layout, const Input& x, const Output& y, const Extras& extras) {
+    if (lazy() && training) {
+      Layer sized = with_channels(static_cast<Eigen::Index>(x.shape[static_cast<std::size_t>(axis)]));
+      sized.forward(device, layout, x, y, extras);
+      *this = std::move(sized);
+      return;
+    }
     if (const Extended* const table = extended_for(extras)) {
       return table->forward(*this, AnyDevice(device), layout, x, y, extras);
     }
     const Writer write = checked_writer(layout, x, y, extras);
     const View& view = write.view;
-    const StatisticsKind kind = statistics_for(normalize_with, training, options, view.values_per_channel(), x.shape);
-    const bool update = updates.value_or(training) && enters_running_stats(options, view.values_per_channel());
+    const StatisticsKind kind = statistics_for(normalize_with, learns(), options, view.values_per_channel(), x.shape);
+    const bool update = updates_from(view.values_per_channel());
     if (check_backward) keep_sums(device, layout, view, write.x());
     if (scratch.saved.mean_.size() != channels()) scratch.saved.resize(channels(), kept_parameters());
     if (update && kind == StatisticsKind::running) take_moments(device, view, write.x());
@@ -189,12 +234,20 @@ struct Layer {
     scratch.saved.extended_.used = false;
     if (fused != nullptr) keep_parameters();
     if (update) {
-      const A* const means =
-          kind == StatisticsKind::running ? scratch.batch_mean.data() : scratch.saved.arrays().mean();
-      update_running_stats(means, [&](auto type, Index c) {
-        const auto M2 = load<typename decltype(type)::Pack>(scratch.M2.data() + c);
-        return variance_of(M2, number<A>(view.values_per_channel()), options.running_variance());
-      });
+      const ChannelStatistics<A> batch =
+          kind == StatisticsKind::running ? quantities_in<ChannelStatistics<A>>(scratch.batch_mean.data(), channels())
+                                          : scratch.saved.arrays();
+      const Index n = view.values_per_channel();
+      if (collector.get() != nullptr) {
+        MomentsAccess::add(*collector.get(), n, number<A>(n), [&](Eigen::Index c) {
+          return ChannelMoments<A>{batch.mean()[c], batch.mean_residual()[c], scratch.M2(c)};
+        });
+      } else {
+        update_running_stats(batch.mean(), [&](auto type, Index c) {
+          const auto M2 = load<typename decltype(type)::Pack>(scratch.M2.data() + c);
+          return variance_of(M2, number<A>(n), options.running_variance());
+        });
+      }
     }
     saved.swap(scratch.saved);
   }
@@ -228,6 +281,13 @@ struct Layer {
         write(tile, prefetches, coefficients);
       });
     }
+  }
+
+  /// Whether a forward goes by training's rules.
+  bool learns() const { return training || collector.get() != nullptr; }
+  /// Whether the running statistics, or what collects in their place, take a batch of so many values per channel.
+  bool updates_from(Index values) const {
+    return (collector.get() != nullptr || updates.value_or(training)) && enters_running_stats(options, values);
   }
 
   /// The extended passes, where a call or the layer's settings ask for them.
@@ -654,6 +714,7 @@ struct Layer {
 
   View check_input(const Shape<Dims>& shape, int layout) const {
     check_whole();
+    check_has_channels();
     const Index found = shape[static_cast<std::size_t>(axis)];
     require(found == channels(), "expected ", channels(), " channels on axis ", axis, ", got ", found, " in shape ",
             shape_text(shape), OtherAxisText<Shape<Dims>>{shape, channels(), axis, true});
@@ -661,6 +722,14 @@ struct Layer {
     check_vector("weight_grad", weight_grad, options.scale());
     check_vector("bias_grad", bias_grad, options.shift());
     return make_view(shape, layout, axis);
+  }
+
+  // Whether moments of so many values make running statistics.
+  void check_moments(Index count) const {
+    require(options.track_running_stats(),
+            "expected a layer with running statistics, got one of track_running_stats(false)");
+    require(count > 1 || (count == 1 && options.single_value() == SingleValue::allow),
+            "expected moments of more than one value per channel (see BatchNormOptions::single_value), got ", count);
   }
 
   void check_whole() const {
@@ -684,6 +753,14 @@ struct Layer {
   static void check_shape(const char* name, const Shape<Dims>& shape, const char* other, const Shape<Dims>& expected) {
     require(shape == expected, "expected ", name, " of the shape of ", other, ", ", shape_text(expected), ", got ",
             shape_text(shape));
+  }
+};
+
+/// The way to what a BatchNorm is made of.
+struct LayerAccess {
+  template <class Bn>
+  static auto& layer(Bn& bn) {
+    return bn.layer_;
   }
 };
 
