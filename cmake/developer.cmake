@@ -43,6 +43,9 @@ if(BATCHNORM_BUILD_TESTS OR BATCHNORM_BUILD_FUZZERS)
   add_library(batchnorm_kernels_once STATIC "${PROJECT_SOURCE_DIR}/include/batchnorm/kernels.cpp")
   target_link_libraries(batchnorm_kernels_once PUBLIC batchnorm::batchnorm)
   target_compile_definitions(batchnorm_kernels_once PUBLIC BATCHNORM_EXTERN_KERNELS)
+  # The fused ones, for units that include tests/fused_kernels.hpp.
+  add_library(batchnorm_fused_kernels_once STATIC "${PROJECT_SOURCE_DIR}/tests/fused_kernels.cpp")
+  target_link_libraries(batchnorm_fused_kernels_once PUBLIC batchnorm_kernels_once)
 endif()
 
 message(STATUS "batchnorm: Eigen ${Eigen3_VERSION}")

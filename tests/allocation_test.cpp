@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "catch.hpp"
+#include "fused_kernels.hpp"
 
 namespace {
 

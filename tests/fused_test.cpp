@@ -14,6 +14,7 @@
 
 #include "catch.hpp"
 #include "duel.hpp"
+#include "fused_kernels.hpp"
 
 namespace {
 

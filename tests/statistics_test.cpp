@@ -16,6 +16,7 @@
 
 #include "catch.hpp"
 #include "duel.hpp"
+#include "fused_kernels.hpp"
 
 namespace {
 
@@ -931,7 +932,9 @@ TEST_CASE("weighted moments are those of repeated samples, and pool with others 
     CHECK(std::abs(weighted.variance(batchnorm::Variance::unbiased)(c) -
                    repeated.variance(batchnorm::Variance::unbiased)(c)) < 1e-15);
   }
-  CHECK(contains(message<std::invalid_argument>([&] { weighted.add(x, sample_weight(std::vector<int>{1, 2})); }),
+  CHECK(contains(message<std::invalid_argument>([&] {
+                   weighted.add(x, sample_weight(std::vector<int>{1, 2}));
+                 }),
                  "5 samples, got 2"));
   CHECK(weighted.count() == 24);
 }

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "../catch.hpp"
+#include "../fused_kernels.hpp"
 
 namespace {
 

@@ -43,11 +43,23 @@ class Bytes {
   std::size_t size_;
 };
 
-/// The part of play() for a type: the other bytes, to a layer of either layout.
-void play_float(Bytes& bytes, bool row_major);
-void play_double(Bytes& bytes, bool row_major);
-void play_half(Bytes& bytes, bool row_major);
-void play_bfloat16(Bytes& bytes, bool row_major);
+/// What a layer is asked for besides batch normalization: calls without tags, tags in the calls of a layer that was
+/// made without an activation, or tags and an activation.
+enum class Extras { none, tags, relu, leaky_relu };
+
+/// What is fixed at compile time, as far as it is, and what the first byte says besides.
+struct Kind {
+  bool row_major;
+  bool matrices;  ///< instead of tensors, for the types that have them
+  Extras extras;
+};
+
+/// The part of play() for a type: the other bytes, to a layer of that kind. Matrices are compiled for one type that has
+/// float pairs and one of 16 bits: what they differ in from tensors does not depend on the type.
+void play_float(Bytes& bytes, const Kind& kind);
+void play_double(Bytes& bytes, const Kind& kind);
+void play_half(Bytes& bytes, const Kind& kind);
+void play_bfloat16(Bytes& bytes, const Kind& kind);
 
 }  // namespace fuzz
 

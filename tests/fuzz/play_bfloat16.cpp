@@ -1,9 +1,3 @@
 #include "play_impl.hpp"
 
-void fuzz::play_bfloat16(Bytes& bytes, bool row_major) {
-  if (row_major) {
-    Player<Eigen::bfloat16, Eigen::RowMajor>(bytes).play();
-  } else {
-    Player<Eigen::bfloat16, Eigen::ColMajor>(bytes).play();
-  }
-}
+void fuzz::play_bfloat16(Bytes& bytes, const Kind& kind) { play_to<Eigen::bfloat16, Tensors>(bytes, kind); }

@@ -1,9 +1,3 @@
 #include "play_impl.hpp"
 
-void fuzz::play_double(Bytes& bytes, bool row_major) {
-  if (row_major) {
-    Player<double, Eigen::RowMajor>(bytes).play();
-  } else {
-    Player<double, Eigen::ColMajor>(bytes).play();
-  }
-}
+void fuzz::play_double(Bytes& bytes, const Kind& kind) { play_to<double, Tensors>(bytes, kind); }

@@ -1,9 +1,5 @@
 #include "play_impl.hpp"
 
-void fuzz::play_float(Bytes& bytes, bool row_major) {
-  if (row_major) {
-    Player<float, Eigen::RowMajor>(bytes).play();
-  } else {
-    Player<float, Eigen::ColMajor>(bytes).play();
-  }
+void fuzz::play_float(Bytes& bytes, const Kind& kind) {
+  kind.matrices ? play_to<float, Matrices>(bytes, kind) : play_to<float, Tensors>(bytes, kind);
 }

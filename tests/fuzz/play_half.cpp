@@ -1,9 +1,5 @@
 #include "play_impl.hpp"
 
-void fuzz::play_half(Bytes& bytes, bool row_major) {
-  if (row_major) {
-    Player<Eigen::half, Eigen::RowMajor>(bytes).play();
-  } else {
-    Player<Eigen::half, Eigen::ColMajor>(bytes).play();
-  }
+void fuzz::play_half(Bytes& bytes, const Kind& kind) {
+  kind.matrices ? play_to<Eigen::half, Matrices>(bytes, kind) : play_to<Eigen::half, Tensors>(bytes, kind);
 }

@@ -1,4 +1,5 @@
-// Plays bytes to layers of one type, for the source file of each.
+// Plays bytes to layers of one type, for the source file of each: to tensors of rank 3, or to matrices whose lines lie
+// apart, with an activation and a residual or without.
 
 #ifndef BATCHNORM_TESTS_FUZZ_PLAY_IMPL_HPP
 #define BATCHNORM_TESTS_FUZZ_PLAY_IMPL_HPP
@@ -20,12 +21,17 @@
 #include <vector>
 
 #include "../exactness/exact.hpp"
+#include "../fused_kernels.hpp"
 #include "play.hpp"
 
 namespace fuzz {
 
+using batchnorm::Activation;
 using batchnorm::BatchNorm;
 using batchnorm::BatchNormOptions;
+using batchnorm::output;
+using batchnorm::residual;
+using batchnorm::residual_grad;
 using batchnorm::SingleValue;
 using Index = Eigen::Index;
 using Shape = std::array<Index, 3>;
@@ -146,12 +152,34 @@ inline Eigen::ThreadPoolDevice& device_of(bool threads) {
   return threads ? together : alone;
 }
 
+// What people hold: tensors of rank 3, or matrices, as shapes whose last extent is 1.
 template <class T, int Layout>
+struct Tensors {
+  static constexpr int rank = 3;
+  using Plain = Eigen::Tensor<T, 3, Layout>;
+  using Map = Eigen::TensorMap<Plain>;
+  static Eigen::Index line(const Shape& shape) { return shape[0] * shape[1] * shape[2]; }
+  static Map map(T* data, const Shape& shape, Eigen::Index) { return Map(data, shape[0], shape[1], shape[2]); }
+};
+template <class T, int Layout>
+struct Matrices {
+  static constexpr int rank = 2;
+  using Plain = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Layout>;
+  using Map = Eigen::Map<Plain, Eigen::Unaligned, Eigen::OuterStride<>>;
+  static Eigen::Index line(const Shape& shape) { return Layout == Eigen::RowMajor ? shape[1] : shape[0]; }
+  static Map map(T* data, const Shape& shape, Eigen::Index stride) {
+    return Map(data, shape[0], shape[1], Eigen::OuterStride<>(stride));
+  }
+};
+
+template <class T, int Layout, template <class, int> class Holders>
 class Player {
-  using Layer = BatchNorm<T, 3>;
+  using Holder = Holders<T, Layout>;
+  static constexpr int rank = Holder::rank;
+  using Layer = BatchNorm<T, rank>;
   using Param = typename Layer::Param;
-  using Tensor = Eigen::Tensor<T, 3, Layout>;
-  using Map = Eigen::TensorMap<Tensor>;
+  using Tensor = typename Holder::Plain;
+  using Map = typename Holder::Map;
   using Values = std::vector<T>;
 
   // What the exact results depend on, as it was before a call.
@@ -166,34 +194,63 @@ class Player {
     }
   };
 
-  // Memory that begins so many elements past the start of an allocation, for a tensor.
+  // Memory that begins so many elements past the start of an allocation, for a tensor, or for a matrix whose lines lie
+  // some elements apart, which stay as they are.
   class Buffer {
    public:
     Buffer(const Values& values, const Shape& shape, int offset)
-        : memory_(values.size() + static_cast<std::size_t>(offset)), offset_(offset), shape_(shape) {
-      std::copy(values.begin(), values.end(), memory_.begin() + offset);
+        : line_(Holder::line(shape)),
+          lines_(line_ == 0 ? 0 : static_cast<Index>(values.size()) / line_),
+          stride_(line_ + (rank == 2 ? offset % 5 : 0)),
+          offset_(offset),
+          shape_(shape),
+          memory_(static_cast<std::size_t>(offset + lines_ * stride_), between()) {
+      for (Index i = 0; i < lines_; ++i) std::copy_n(values.begin() + i * line_, line_, memory_.begin() + start(i));
     }
-    Map map() { return Map(memory_.data() + offset_, shape_[0], shape_[1], shape_[2]); }
-    Values values() const { return Values(memory_.begin() + offset_, memory_.end()); }
+    Map map() { return Holder::map(memory_.data() + offset_, shape_, stride_); }
+    Values values() const {
+      Values result;
+      Index free = 0;
+      for (Index i = 0; i < lines_; ++i) {
+        for (; free < start(i); ++free) check_between(free);
+        result.insert(result.end(), memory_.begin() + free, memory_.begin() + free + line_);
+        free += line_;
+      }
+      for (; free < static_cast<Index>(memory_.size()); ++free) check_between(free);
+      return result;
+    }
 
    private:
-    Values memory_;
+    static T between() { return from_double<T>(77); }
+    Index start(Index line) const { return offset_ + line * stride_; }
+    void check_between(Index i) const {
+      if (!(memory_[static_cast<std::size_t>(i)] == between())) fail("what lies between the lines was written");
+    }
+
+    Index line_, lines_, stride_;
     int offset_;
     Shape shape_;
+    Values memory_;
   };
 
   // A forward pass that a backward may go back through.
   struct Pass {
     Shape shape;
-    Values x;
-    std::vector<Param> running_mean, running_var;
-    bool batch_statistics;
+    Values x, y;
+    std::vector<Param> weight, bias, running_mean, running_var;
+    bool batch_statistics, has_residual;
     typename Layer::SavedStatistics saved;
   };
 
  public:
-  explicit Player(Bytes& bytes)
-      : bytes_(bytes), axis_(bytes.next() % 3), channels_(std::max<Index>(1, bytes.length())), bn_(options()) {
+  Player(Bytes& bytes, const Kind& kind)
+      : bytes_(bytes),
+        axis_(bytes.next() % rank),
+        channels_(std::max<Index>(1, bytes.length())),
+        tags_(kind.extras != Extras::none),
+        has_activation_(kind.extras == Extras::relu || kind.extras == Extras::leaky_relu),
+        slope_(slope_of(kind.extras)),
+        bn_(layer()) {
     for (int i = 1 + bytes.next() % 4; i > 0; --i) recipes_.emplace_back(bytes);
     // In every other case: no backward with the x of its forward may be refused, whatever x holds and on any threads.
     bn_.check_backward(channels_ % 2 == 0);
@@ -208,15 +265,19 @@ class Player {
         case 1:
         case 2:
         case 3:
-          forward(what / 16);
+          forward(what / 16, tags_ && what % 2 != 0);
           break;
         case 4:
-        case 5:
-        case 6:
           backward(what / 16);
           break;
+        case 5:
+          tags_ ? backward_with_output(what / 16) : backward(what / 16);
+          break;
+        case 6:
+          tags_&& what % 32 < 16 ? backward_from_output(what / 32) : backward(what / 16);
+          break;
         case 7:
-          infer(what / 16);
+          infer(what / 16, tags_ && what % 32 < 16);
           break;
         case 8:
           bn_.train(what / 16 % 3 != 0);
@@ -261,7 +322,7 @@ class Player {
         .shift(bytes_.next() % 4 != 0)
         .track_running_stats(bytes_.next() % 4 != 0)
         .running_variance(bytes_.flag() ? batchnorm::Variance::unbiased : batchnorm::Variance::biased)
-        .channel_axis(bytes_.flag() ? axis_ : axis_ - 3)
+        .channel_axis(bytes_.flag() ? axis_ : axis_ - rank)
         .single_value(bytes_.one_of(policies));
     if (!result.track_running_stats() && result.single_value() == SingleValue::use_running) {
       result.single_value(SingleValue::skip_update);
@@ -269,9 +330,20 @@ class Player {
     return result;
   }
 
+  double slope_of(Extras extras) {
+    static constexpr double slopes[] = {0.01, 0.125, 1, 2, 0.3};
+    return extras == Extras::relu ? 0 : extras == Extras::leaky_relu ? bytes_.one_of(slopes) : 1;
+  }
+
+  Layer layer() {
+    const BatchNormOptions plain = options();
+    if (!has_activation_) return Layer(plain);
+    return Layer(plain.activation(slope_ > 0 ? Activation::leaky_relu(slope_) : Activation(Activation::relu)));
+  }
+
   void new_input() {
     constexpr Index most = 40000;
-    Index first = bytes_.length(), second = bytes_.length();
+    Index first = bytes_.length(), second = rank == 2 ? 1 : bytes_.length();
     while (first * second * channels_ > most) (first > second ? first : second) /= 2;
     shape_ = axis_ == 0   ? Shape{channels_, first, second}
              : axis_ == 1 ? Shape{first, channels_, second}
@@ -280,12 +352,15 @@ class Player {
     Random random(bytes_.next());
     x_ = Values(size());
     dy_ = Values(size());
+    r_ = Values(size());
     const double dy_mean = bytes_.next() % 3 == 0 ? 1e4 : 0;
     for (Index c = 0; c < channels_; ++c) {
       const Recipe<T>& recipe = recipes_[static_cast<std::size_t>(c) % recipes_.size()];
       for (Index k = 0; k < per_channel_; ++k) {
         x_[at(c, k)] = recipe.value(random, k, per_channel_);
         dy_[at(c, k)] = from_double<T>(dy_mean + random.symmetric());
+        // A residual that leaves many a sum at 0 or next to it where the layer is its own identity.
+        if (tags_) r_[at(c, k)] = from_double<T>(k % 3 == 0 ? -to_double(x_[at(c, k)]) : 2 * random.symmetric());
       }
     }
   }
@@ -307,30 +382,38 @@ class Player {
 
   // --- Calls.
 
-  void forward(int how) {
+  void forward(int how, bool with_residual) {
     const State before = state();
     const bool batch = uses_batch(bn_.is_training());
     if (refused(bn_.is_training())) {
       return expect_refusal([&] { bn_.forward(device_of(false), Buffer(x_, shape_, 0).map()); }, before);
     }
-    Buffer x(x_, shape_, offset(0));
+    Buffer x(x_, shape_, offset(0)), r(r_, shape_, offset(3));
     const Values y =
-        write(how, x, nullptr, [&](const auto& device, auto&&... xy) { return bn_.forward(device, xy...); });
-    passes_.push_back({shape_, x_, before.running_mean, before.running_var, batch, bn_.saved_statistics()});
+        with_residual
+            ? write(how, x, &r,
+                    [&](const auto& device, auto&&... xy) { return bn_.forward(device, xy..., residual(r.map())); })
+            : write(how, x, nullptr, [&](const auto& device, auto&&... xy) { return bn_.forward(device, xy...); });
+    passes_.push_back({shape_, x_, y, before.weight, before.bias, before.running_mean, before.running_var, batch,
+                       with_residual, bn_.saved_statistics()});
     const bool tracked = bn_.is_training() && bn_.options().track_running_stats() && per_channel_ != 0 &&
                          (per_channel_ != 1 || bn_.options().single_value() == SingleValue::allow);
     if (bn_.num_batches_tracked() != before.batches + (tracked ? 1 : 0)) fail("num_batches_tracked is wrong");
-    check_forward(before, y, batch, tracked);
+    check_forward(before, y, batch, tracked, with_residual);
   }
 
-  void infer(int how) {
+  void infer(int how, bool with_residual) {
     const State before = state();
     const Layer& bn = bn_;
     if (refused(false)) return expect_refusal([&] { bn.infer(device_of(false), Buffer(x_, shape_, 0).map()); }, before);
-    Buffer x(x_, shape_, offset(0));
-    const Values y = write(how, x, nullptr, [&](const auto& device, auto&&... xy) { return bn.infer(device, xy...); });
+    Buffer x(x_, shape_, offset(0)), r(r_, shape_, offset(3));
+    const Values y =
+        with_residual
+            ? write(how, x, &r,
+                    [&](const auto& device, auto&&... xy) { return bn.infer(device, xy..., residual(r.map())); })
+            : write(how, x, nullptr, [&](const auto& device, auto&&... xy) { return bn.infer(device, xy...); });
     if (!(state() == before)) fail("infer changed the layer");
-    check_forward(before, y, uses_batch(false), false);
+    check_forward(before, y, uses_batch(false), false, with_residual);
   }
 
   void backward(int how) {
@@ -341,7 +424,8 @@ class Player {
     }
     const bool last = how % 2 == 0;
     const Pass& pass = last ? passes_.back() : passes_[passes_.size() / 2];
-    if (pass.shape != shape_) {
+    // A residual's sum has not the sign of what is computed again from x.
+    if (pass.shape != shape_ || (pass.has_residual && has_activation_)) {
       return expect_refusal(
           [&] {
             bn_.backward(device_of(false), Buffer(x_, shape_, 0).map(), Buffer(dy_, shape_, 0).map(), pass.saved);
@@ -355,6 +439,68 @@ class Player {
       return bn_.backward(device, x_map, dy.map(), out..., pass.saved);
     });
     check_backward(before, pass, dx);
+  }
+
+  // The gradients of x and of the residual, by the output. Either may go over dy, and that of x over x.
+  void backward_with_output(int how) {
+    const State before = state();
+    if (passes_.empty()) return backward(how);
+    const bool last = how % 2 == 0;
+    const Pass& pass = last ? passes_.back() : passes_[passes_.size() / 2];
+    if (pass.shape != shape_) return backward(how);
+    const Eigen::ThreadPoolDevice& device = device_of(threads_);
+    const Values nothing(size(), std::numeric_limits<T>::quiet_NaN());
+    Buffer x(pass.x, shape_, offset(0)), dy(dy_, shape_, offset(1)), y(pass.y, shape_, offset(3)),
+        apart(nothing, shape_, offset(2)), dr_apart(nothing, shape_, offset(4));
+    Values dx, dr;
+    if (how / 2 % 4 == 0) {
+      const auto both = last ? bn_.backward(device, x.map(), dy.map(), output(y.map()))
+                             : bn_.backward(device, x.map(), dy.map(), pass.saved, output(y.map()));
+      dx.assign(both.first.data(), both.first.data() + both.first.size());
+      dr.assign(both.second.data(), both.second.data() + both.second.size());
+    } else {
+      const int places = how / 2 % 4;
+      Buffer& to = places == 1 ? apart : places == 2 ? x : dy;
+      Buffer& dr_to = places == 2 ? dy : dr_apart;
+      if (last) {
+        bn_.backward(device, x.map(), dy.map(), to.map(), output(y.map()), residual_grad(dr_to.map()));
+      } else {
+        bn_.backward(device, x.map(), dy.map(), to.map(), pass.saved, residual_grad(dr_to.map()), output(y.map()));
+      }
+      dx = to.values();
+      dr = dr_to.values();
+    }
+    if (!same_bits(y.values(), pass.y)) fail("backward changed the output");
+    for (std::size_t i = 0; i < size(); ++i) {
+      if (!(dr[i] == from_double<T>(passed(pass, i))))
+        fail("the residual's gradient is not what was let through of dy");
+    }
+    check_backward(before, pass, dx);
+  }
+
+  // The gradient by the output alone, where the activation can be inverted.
+  void backward_from_output(int how) {
+    const State before = state();
+    if (passes_.empty() || passes_.back().shape != shape_ || size() == 0) return;
+    const Pass& pass = passes_.back();
+    const auto recoverable = [&](Index c) {
+      const double weight = or_else(pass.weight, c, 1), bias = or_else(pass.bias, c, 0);
+      return weight != 0 && std::isfinite(weight) && std::abs(bias) <= 4096 * std::abs(weight);
+    };
+    bool may = has_activation_ && slope_ > 0 && !pass.has_residual;
+    for (Index c = 0; c < channels_; ++c) may = may && recoverable(c);
+    if (!may) {
+      return expect_refusal(
+          [&] {
+            bn_.backward_from_output(device_of(false), Buffer(pass.y, shape_, 0).map(), Buffer(dy_, shape_, 0).map());
+          },
+          before);
+    }
+    Buffer y(pass.y, shape_, offset(0)), dy(dy_, shape_, offset(1));
+    const Values dx = write(how, y, &dy, [&](const auto& device, auto&& y_map, auto&&... out) {
+      return bn_.backward_from_output(device, y_map, dy.map(), out...);
+    });
+    check_backward_from_output(before, pass, dx);
   }
 
   void reset(int what) {
@@ -373,13 +519,13 @@ class Player {
   void wrong_call(int what) {
     const State before = state();
     Shape shape = shape_;
-    ++shape[static_cast<std::size_t>(what) % 3];
-    Tensor wrong(shape[0], shape[1], shape[2]);
-    wrong.setZero();
-    Buffer x(x_, shape_, 0);
-    expect_refusal([&] { bn_.forward(device_of(false), x.map(), wrong); }, before);
-    expect_refusal([&] { bn_.backward(device_of(false), x.map(), wrong); }, before);
-    if (what % 3 == axis_) expect_refusal([&] { bn_.forward(device_of(false), wrong); }, before);
+    ++shape[static_cast<std::size_t>(what % rank)];
+    const auto wrong_size = static_cast<std::size_t>(shape[0] * shape[1] * shape[2]);
+    Buffer x(x_, shape_, 0), wrong(Values(wrong_size, from_double<T>(0)), shape, 0);
+    expect_refusal([&] { bn_.forward(device_of(false), x.map(), wrong.map()); }, before);
+    expect_refusal([&] { bn_.backward(device_of(false), x.map(), wrong.map()); }, before);
+    if (what % rank == axis_) expect_refusal([&] { bn_.forward(device_of(false), wrong.map()); }, before);
+    if (tags_) expect_refusal([&] { bn_.forward(device_of(false), x.map(), residual(wrong.map())); }, before);
   }
 
   // --- How they are made.
@@ -399,18 +545,19 @@ class Player {
                                         : (index[2] * shape_[1] + index[1]) * shape_[0] + index[0]);
   }
 
-  // call(device, x) returns a tensor; call(device, x, output) writes into a map apart from x, over x, or over dy.
+  // call(device, x) returns a tensor; call(device, x, output) writes into a map apart from x, over x, or over another
+  // operand, which is dy or the residual.
   template <class Call>
-  Values write(int how, Buffer& x, Buffer* dy, const Call& call) {
+  Values write(int how, Buffer& x, Buffer* other, const Call& call) {
     const Eigen::ThreadPoolDevice& device = device_of(threads_);
     if (how % 3 == 0) {
       const Tensor result = call(device, x.map());
       return Values(result.data(), result.data() + result.size());
     }
     Buffer apart(Values(size(), std::numeric_limits<T>::quiet_NaN()), shape_, offset(2));
-    Buffer& output = how % 3 == 1 ? x : how % 2 != 0 && dy != nullptr ? *dy : apart;
-    call(device, x.map(), output.map());
-    return output.values();
+    Buffer& to = how % 3 == 1 ? x : how % 2 != 0 && other != nullptr ? *other : apart;
+    call(device, x.map(), to.map());
+    return to.values();
   }
 
   State state() const {
@@ -446,11 +593,18 @@ class Player {
     return values.empty() ? otherwise : static_cast<double>(values[static_cast<std::size_t>(c)]);
   }
 
+  // What the activation of a pass lets through of an element of dy: all where the stored y is above 0, or NaN.
+  double passed(const Pass& pass, std::size_t i) const {
+    const double dy = to_double(dy_[i]);
+    if (!has_activation_ || !(to_double(pass.y[i]) <= 0)) return dy;
+    return slope_ > 0 ? slope_ * dy : 0;
+  }
+
   exact::Channel channel(Index c, const Values& x, const State& before, const Pass* pass) const {
     exact::Channel result;
     for (Index k = 0; k < per_channel_; ++k) {
       result.x.push_back(to_double(x[at(c, k)]));
-      result.dy.push_back(to_double(dy_[at(c, k)]));
+      result.dy.push_back(pass ? passed(*pass, at(c, k)) : to_double(dy_[at(c, k)]));
     }
     result.weight = or_else(before.weight, c, 1);
     result.bias = or_else(before.bias, c, 0);
@@ -511,10 +665,10 @@ class Player {
     std::snprintf(
         text, sizeof(text),
         "%s of channel %lld, value %lld: got %.17g, expected %.17Lg, off by %.3Lg of its scale\n%s, %s, shape "
-        "[%lld, %lld, %lld], axis %d, epsilon %g, %s, %s, %d elements off",
+        "[%lld, %lld, %lld], axis %d, epsilon %g, slope %g, %s, %s, %d elements off",
         what, static_cast<long long>(c), static_cast<long long>(k), found, exact, error / scale, name_of_type(),
         Layout == Eigen::RowMajor ? "RowMajor" : "ColMajor", static_cast<long long>(shape_[0]),
-        static_cast<long long>(shape_[1]), static_cast<long long>(shape_[2]), axis_, bn_.options().epsilon(),
+        static_cast<long long>(shape_[1]), static_cast<long long>(shape_[2]), axis_, bn_.options().epsilon(), slope_,
         bn_.is_training() ? "training" : "inference", threads_ ? "3 threads" : "1 thread", misalignment_);
     fail(text);
   }
@@ -526,7 +680,7 @@ class Player {
                                             : "bfloat16";
   }
 
-  void check_forward(const State& before, const Values& y, bool batch, bool tracked) const {
+  void check_forward(const State& before, const Values& y, bool batch, bool tracked, bool with_residual) const {
     const State after = state();
     for_some_channels([&](Index c) {
       exact::Channel input = channel(c, x_, before, nullptr);
@@ -543,7 +697,10 @@ class Player {
       // Running statistics far from x cancel against the bias.
       const long double scale = scales.y + 2 * std::abs(static_cast<long double>(input.bias));
       for (Index k = 0; k < per_channel_; ++k) {
-        compare_element("y", c, k, y[at(c, k)], exact.y[static_cast<std::size_t>(k)], scale);
+        const long double r = with_residual ? to_double(r_[at(c, k)]) : 0;
+        const long double sum = exact.y[static_cast<std::size_t>(k)] + r;
+        compare_element("y", c, k, y[at(c, k)], sum > 0 ? sum : slope_ * sum,
+                        (scale + std::abs(r)) * std::max(1.0, slope_));
       }
       if (!bn_.options().track_running_stats()) return;
       const auto i = static_cast<std::size_t>(c);
@@ -592,18 +749,73 @@ class Player {
     });
   }
 
+  // The same with x-hat = (v - bias) / weight, where v is y less its activation, y being the stored one. What is lost
+  // by its being stored is lost for both: here is only what the library computes of it.
+  void check_backward_from_output(const State& before, const Pass& pass, const Values& dx) const {
+    const State after = state();
+    for_some_channels([&](Index c) {
+      exact::Channel input = channel(c, pass.x, before, &pass);
+      input.batch_statistics = pass.batch_statistics;
+      if (!finite(input) || (!pass.batch_statistics && input.running_var + input.epsilon < 0)) return;
+      const long double weight = or_else(pass.weight, c, 1), bias = or_else(pass.bias, c, 0),
+                        n = static_cast<long double>(per_channel_);
+      std::vector<long double> x_hat;
+      long double sum = 0, product = 0, terms = 0, absolute = 0, largest_dy = 0, largest_x_hat = 0;
+      for (Index k = 0; k < per_channel_; ++k) {
+        const long double y = to_double(pass.y[at(c, k)]), dy = input.dy[static_cast<std::size_t>(k)];
+        if (!std::isfinite(y)) return;
+        x_hat.push_back(((y > 0 ? y : y / slope_) - bias) / weight);
+        sum += dy;
+        product += dy * x_hat.back();
+        absolute += std::abs(dy);
+        terms += std::abs(dy * x_hat.back());
+        largest_dy = std::max(largest_dy, std::abs(dy));
+        largest_x_hat = std::max(largest_x_hat, std::abs(x_hat.back()));
+      }
+      const long double factor = input.weight * exact::solve(input, 50).inv_std;
+      const long double scale = std::abs(factor) * (largest_dy + largest_x_hat * terms / n);
+      for (Index k = 0; k < per_channel_; ++k) {
+        const auto i = static_cast<std::size_t>(k);
+        long double expected = input.dy[i];
+        if (pass.batch_statistics) expected -= sum / n + x_hat[i] * product / n;
+        compare_element("dx from the output", c, k, dx[at(c, k)], expected * factor, scale);
+      }
+      const auto i = static_cast<std::size_t>(c);
+      if (!after.weight_grad.empty()) {
+        const auto old = static_cast<long double>(before.weight_grad[i]);
+        compare("weight_grad from the output", c, 0, after.weight_grad[i], old + product,
+                std::abs(old) + terms + absolute);
+      }
+      if (!after.bias_grad.empty()) {
+        const auto old = static_cast<long double>(before.bias_grad[i]);
+        compare("bias_grad from the output", c, 0, after.bias_grad[i], old + sum, std::abs(old) + absolute);
+      }
+    });
+  }
+
   Bytes& bytes_;
   int axis_;
   Index channels_;
+  bool tags_, has_activation_;
+  double slope_;  // of the activation, below 0
   Layer bn_;
   std::vector<Recipe<T>> recipes_;
   Shape shape_{};
   Index per_channel_ = 0;
-  Values x_, dy_;
+  Values x_, dy_, r_;
   std::vector<Pass> passes_;
   bool threads_ = false;
   int misalignment_ = 0;
 };
+
+template <class T, template <class, int> class Holders>
+void play_to(Bytes& bytes, const Kind& kind) {
+  if (kind.row_major) {
+    Player<T, Eigen::RowMajor, Holders>(bytes, kind).play();
+  } else {
+    Player<T, Eigen::ColMajor, Holders>(bytes, kind).play();
+  }
+}
 
 }  // namespace fuzz
 

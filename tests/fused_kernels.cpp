@@ -1,0 +1,2 @@
+#define BATCHNORM_TESTS_COMPILE_FUSED_KERNELS
+#include "fused_kernels.hpp"
