@@ -73,10 +73,10 @@ struct NamedArray {
   /// Throws std::invalid_argument unless the bytes are those of an array of this shape.
   void check() const {
     std::int64_t expected = 0;
-    detail::require(detail::byte_count(dtype, shape, expected), "expected array ", detail::quoted(name),
+    detail::require(detail::byte_count(dtype, shape, expected), "expected array ", detail::in_quotes(name),
                     " of a shape that memory can hold, got ", detail::shape_text(shape));
     detail::require(static_cast<std::uint64_t>(expected) == bytes.size(), "expected ", expected, " bytes in array ",
-                    detail::quoted(name), " of ", dtype, " in shape ", detail::shape_text(shape), ", got ",
+                    detail::in_quotes(name), " of ", dtype, " in shape ", detail::shape_text(shape), ", got ",
                     bytes.size());
   }
 

@@ -62,7 +62,7 @@ class StateDict {
     std::sort(names.begin(), names.end(), [](const std::string* a, const std::string* b) { return *a < *b; });
     for (std::size_t i = 1; i < names.size(); ++i) {
       detail::require(*names[i - 1] != *names[i], "expected each name once in a state dict, got ",
-                      detail::quoted(*names[i]), " twice");
+                      detail::in_quotes(*names[i]), " twice");
     }
   }
 
@@ -145,10 +145,10 @@ class StateDict {
     return static_cast<std::size_t>(found - arrays_.begin());
   }
   void check_new(const std::string& name) const {
-    detail::require(!contains(name), "expected a name that is not in the state dict, got ", detail::quoted(name));
+    detail::require(!contains(name), "expected a name that is not in the state dict, got ", detail::in_quotes(name));
   }
   void check_known(std::size_t i, const std::string& name) const {
-    detail::require(i != arrays_.size(), "expected a name in the state dict, got ", detail::quoted(name));
+    detail::require(i != arrays_.size(), "expected a name in the state dict, got ", detail::in_quotes(name));
   }
 
   std::vector<NamedArray> arrays_{};

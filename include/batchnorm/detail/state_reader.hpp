@@ -40,9 +40,9 @@ class StateReader {
     }
     if (missing_.empty() && unexpected.empty()) return;
     const bool no_dot = has_dot && !missing_.empty() && !prefix_.empty() && prefix_.back() != '.';
-    fail<std::invalid_argument>("expected the state of this layer under the prefix ", quoted(prefix_),
+    fail<std::invalid_argument>("expected the state of this layer under the prefix ", in_quotes(prefix_),
                                 listed(", missing: ", missing_), listed(", unexpected: ", unexpected),
-                                no_dot ? "; a prefix ends with its dot: " + quoted(prefix_ + ".") : std::string());
+                                no_dot ? "; a prefix ends with its dot: " + in_quotes(prefix_ + ".") : std::string());
   }
 
   /// A value for each channel, none where there is no array.
@@ -52,7 +52,7 @@ class StateReader {
     if (array == nullptr) return result;
     array->check();
     const std::vector<std::int64_t> expected{channels};
-    require(array->shape == expected, "expected array ", quoted(array->name), " of shape ", shape_text(expected),
+    require(array->shape == expected, "expected array ", in_quotes(array->name), " of shape ", shape_text(expected),
             ", got ", shape_text(array->shape));
     result.reserve(static_cast<std::size_t>(channels));
     read_elements<P>(array->name, array->dtype, array->bytes.data(), channels,
@@ -65,8 +65,8 @@ class StateReader {
     if (array == nullptr) return otherwise;
     array->check();
     const bool single = array->shape.empty() || array->shape == std::vector<std::int64_t>{1};
-    require(single, "expected array ", quoted(array->name), " of shape [], got ", shape_text(array->shape));
-    require(array->dtype == DType::int64, "expected array ", quoted(array->name), " of int64, got ", array->dtype);
+    require(single, "expected array ", in_quotes(array->name), " of shape [], got ", shape_text(array->shape));
+    require(array->dtype == DType::int64, "expected array ", in_quotes(array->name), " of int64, got ", array->dtype);
     return element_at<std::int64_t>(array->bytes.data(), 0);
   }
 
@@ -74,7 +74,7 @@ class StateReader {
   static std::string listed(const char* title, const std::vector<std::string>& names) {
     constexpr std::size_t most = 10;
     std::string result;
-    for (std::size_t i = 0; i < names.size() && i < most; ++i) result += (i == 0 ? title : ", ") + quoted(names[i]);
+    for (std::size_t i = 0; i < names.size() && i < most; ++i) result += (i == 0 ? title : ", ") + in_quotes(names[i]);
     return names.size() > most ? result + " and " + std::to_string(names.size() - most) + " more" : result;
   }
 

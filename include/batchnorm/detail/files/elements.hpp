@@ -19,7 +19,7 @@ BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 /// A name in an error message. What comes from a file may be long, or no text at all.
-inline std::string quoted(const std::string& name) {
+inline std::string in_quotes(const std::string& name) {
   constexpr std::size_t most = 100;
   std::string result = "\"";
   for (std::size_t i = 0; i < name.size() && i < most; ++i) {
@@ -167,19 +167,19 @@ void read_elements(const std::string& name, DType dtype, const std::byte* bytes,
       for (std::int64_t i = 0; i < count; ++i) {
         To value{};
         const bool fits = convert_element(element_at<From>(bytes, i), value);
-        require(fits, "expected integers that fit in ", sizeof(To), " bytes in array ", quoted(name),
+        require(fits, "expected integers that fit in ", sizeof(To), " bytes in array ", in_quotes(name),
                 ", got one that does not, element ", i);
         put(value);
       }
     } else {
-      fail<std::invalid_argument>("expected array ", quoted(name), " of ",
+      fail<std::invalid_argument>("expected array ", in_quotes(name), " of ",
                                   is_rounded<To>             ? "floating-point numbers"
                                   : std::is_same_v<To, bool> ? "bools"
                                                              : "integers",
                                   ", got ", dtype);
     }
   });
-  require(known, "expected array ", quoted(name), " of numbers that C++ knows, got ", dtype);
+  require(known, "expected array ", in_quotes(name), " of numbers that C++ knows, got ", dtype);
 }
 
 /// Writes elements in memory one after another, the last axis running fastest.

@@ -13,7 +13,7 @@ BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
 inline void check_rank(const std::string& name, std::size_t rank, const std::vector<std::int64_t>& shape) {
-  require(shape.size() == rank, "expected array ", quoted(name), " with ", rank, rank == 1 ? " axis" : " axes",
+  require(shape.size() == rank, "expected array ", in_quotes(name), " with ", rank, rank == 1 ? " axis" : " axes",
           ", got shape ", shape_text(shape));
 }
 
@@ -55,7 +55,8 @@ struct ArrayTarget<Object, true> {
     const Eigen::Index rows = vector && fixed_rows == 1 ? 1 : first, cols = vector && fixed_rows != 1 ? 1 : last;
     require(
         (fixed_rows == Eigen::Dynamic || fixed_rows == rows) && (fixed_cols == Eigen::Dynamic || fixed_cols == cols),
-        "expected array ", quoted(name), " of ", Object::SizeAtCompileTime, " elements, got shape ", shape_text(shape));
+        "expected array ", in_quotes(name), " of ", Object::SizeAtCompileTime, " elements, got shape ",
+        shape_text(shape));
     matrix.resize(rows, cols);
   }
   static Strided<Scalar> elements(Object& matrix) { return strided<Scalar>(matrix, true); }
