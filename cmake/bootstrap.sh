@@ -44,9 +44,9 @@ example=(libcli11-dev nlohmann-json3-dev zlib1g-dev python3:python3 python3-matp
 case $preset in
   demo) needs+=("${example[@]}" dataset-fashion-mnist) ;;
   test) needs+=("${example[@]}" catch2 libboost-dev pkgconf:pkg-config binutils:objdump valgrind:valgrind) ;;
-  asan | tsan) needs+=(catch2 libboost-dev) ;;
+  asan | tsan) needs+=(catch2 libboost-dev nlohmann-json3-dev) ;;
   bench) needs+=(libbenchmark-dev python3:python3) ;;
-  fuzz) needs+=(clang:clang++ libclang-rt-dev libboost-dev) ;;
+  fuzz) needs+=(clang:clang++ libclang-rt-dev libboost-dev nlohmann-json3-dev) ;;
   docs) needs+=(doxygen:doxygen doxygen-awesome-css python3:python3) ;;
 esac
 
