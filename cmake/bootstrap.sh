@@ -5,6 +5,7 @@
 #
 # PRESET is one of:
 #   demo    the claims about batch normalization, measured on real images and drawn
+#   deploy  the example deploy: a network from PyTorch to C++ and back (PyTorch and safetensors: Debian from forky on)
 #   test    the tests
 #   bench   the benchmarks and their table
 #   asan    the tests under the address and undefined behaviour sanitizers
@@ -25,7 +26,7 @@ if [[ -n $option && $option != --install-only ]]; then
   exit 2
 fi
 case $preset in
-  demo | test | bench | asan | tsan | fuzz | docs) ;;
+  demo | deploy | test | bench | asan | tsan | fuzz | docs) ;;
   -h | --help)
     usage
     exit 0
@@ -43,10 +44,11 @@ needs=(cmake:cmake make:make g++:c++ libeigen3-dev)
 example=(libcli11-dev nlohmann-json3-dev zlib1g-dev python3:python3 python3-matplotlib python3-tqdm)
 case $preset in
   demo) needs+=("${example[@]}" dataset-fashion-mnist) ;;
+  deploy) needs+=(libcli11-dev nlohmann-json3-dev python3:python3 python3-torch python3-safetensors) ;;
   test) needs+=("${example[@]}" catch2 libboost-dev pkgconf:pkg-config binutils:objdump valgrind:valgrind) ;;
-  asan | tsan) needs+=(catch2 libboost-dev) ;;
+  asan | tsan) needs+=(catch2 libboost-dev nlohmann-json3-dev) ;;
   bench) needs+=(libbenchmark-dev python3:python3) ;;
-  fuzz) needs+=(clang:clang++ libclang-rt-dev libboost-dev) ;;
+  fuzz) needs+=(clang:clang++ libclang-rt-dev libboost-dev nlohmann-json3-dev) ;;
   docs) needs+=(doxygen:doxygen doxygen-awesome-css python3:python3) ;;
 esac
 

@@ -40,7 +40,7 @@ if(BATCHNORM_BUILD_BENCHMARKS AND NOT TARGET benchmark::benchmark)
   endif()
 endif()
 
-# CLI11 and nlohmann's JSON, for the example why_batch_norm.
+# CLI11, for the examples, and nlohmann's JSON, for safetensors.
 if(BATCHNORM_BUILD_EXAMPLES AND NOT TARGET CLI11::CLI11)
   find_package(CLI11 CONFIG QUIET)
   if(NOT CLI11_FOUND)
@@ -54,16 +54,14 @@ if(BATCHNORM_BUILD_EXAMPLES AND NOT TARGET CLI11::CLI11)
     FetchContent_MakeAvailable(CLI11)
   endif()
 endif()
-if(BATCHNORM_BUILD_EXAMPLES AND NOT TARGET nlohmann_json::nlohmann_json)
-  find_package(nlohmann_json 3.11 CONFIG QUIET)
-  if(NOT nlohmann_json_FOUND)
-    batchnorm_require_fetching(nlohmann_json)
-    FetchContent_Declare(
-      nlohmann_json
-      URL https://github.com/nlohmann/json/releases/download/v3.11.3/json.tar.xz
-      URL_HASH SHA256=d6c65aca6b1ed68e7a182f4757257b107ae403032760ed6ef121c9d55e81757d
-      SYSTEM
-    )
-    FetchContent_MakeAvailable(nlohmann_json)
-  endif()
+if((BATCHNORM_BUILD_EXAMPLES OR BATCHNORM_BUILD_TESTS OR BATCHNORM_BUILD_FUZZERS)
+   AND NOT TARGET nlohmann_json::nlohmann_json)
+  batchnorm_require_fetching(nlohmann_json)
+  FetchContent_Declare(
+    nlohmann_json
+    URL https://github.com/nlohmann/json/releases/download/v3.11.3/json.tar.xz
+    URL_HASH SHA256=d6c65aca6b1ed68e7a182f4757257b107ae403032760ed6ef121c9d55e81757d
+    SYSTEM
+  )
+  FetchContent_MakeAvailable(nlohmann_json)
 endif()

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,11 @@
 #include "batchnorm/tags.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
+
+class StateDict;
+struct StateNames;
+template <class P>
+struct Parameter;
 
 /// Batch normalization of Eigen tensors and matrices (Ioffe and Szegedy, arXiv 1502.03167): each channel is shifted and
 /// scaled to mean 0 and variance 1, then by a learnable weight (gamma) and bias (beta).
@@ -409,6 +415,72 @@ class BatchNorm {
     result.set_activation(options().activation());
     return result;
   }
+
+  /// \name To files, to optimizers, and to other types
+  /// These are defined in batchnorm/layer_state.hpp, which batchnorm.hpp includes.
+  ///@{
+
+  /// A copy of the parameters and running statistics under PyTorch's names, or under others, each behind the prefix:
+  /// what this layer has of weight, bias, running_mean, running_var, [num_features] and in Param, and
+  /// num_batches_tracked, an int64 without axes. Settings, such as epsilon and momentum, are not among them.
+  ///
+  ///     batchnorm::save_safetensors("net.safetensors", bn.state_dict("net.bn1."));
+  StateDict state_dict(const std::string& prefix = std::string()) const;
+  StateDict state_dict(const std::string& prefix, const StateNames& names) const;  ///< \copydoc state_dict
+  /// Takes parameters and running statistics from those arrays of the dict whose names begin with the prefix, of which
+  /// there have to be all that state_dict(prefix) has and no others. Any floating-point type will do: numbers are
+  /// rounded to Param, to the nearest with ties to even, and are infinite beyond its range. Throws
+  /// std::invalid_argument with the names that are missing or unexpected, or with the shapes or types that differ, and
+  /// then has changed nothing.
+  BatchNorm& load_state_dict(const StateDict& dict, const std::string& prefix = std::string());
+  /// \copydoc load_state_dict
+  BatchNorm& load_state_dict(const StateDict& dict, const std::string& prefix, const StateNames& names);
+
+  /// The parameters that this layer has, for an optimizer: the name behind the prefix, and value and gradient as maps
+  /// onto the layer's own memory. They are good as long as the layer is there and its vectors are not resized.
+  ///
+  ///     for (auto& parameter : bn.parameters()) parameter.value -= 0.1f * parameter.gradient;
+  std::vector<Parameter<Param>> parameters(const std::string& prefix = std::string());
+
+  /// A layer for tensors of another scalar, or another rank, with the same settings, mode, parameters, gradients and
+  /// running statistics. It has seen no forward. Throws std::invalid_argument where tensors of the other rank do not
+  /// have the channel axis.
+  ///
+  ///     auto reference = bn.cast<double>();
+  ///     batchnorm::BatchNorm<double, 4> images = bn.cast<double, 4>();
+  template <class U, int OtherDims = Dims>
+  BatchNorm<U, OtherDims> cast() const;
+  ///@}
+
+  /// \name Folding
+  /// Inference is y = scale x + shift for each channel, which the linear map or convolution before or after the layer
+  /// can do for it. A weight is a matrix, array, block or map of Eigen's, or a tensor or TensorMap of any rank, of any
+  /// real scalar; a bias is a vector, or a tensor of rank 1. They are computed in Accumulator and rounded once. Without
+  /// a bias the one that the folded map needs is returned. Axes are a number or WeightAxes, which know of groups. All
+  /// sizes are checked before anything is written: std::invalid_argument. Throws std::logic_error for a layer without
+  /// running statistics. These are defined in batchnorm/folding.hpp, which batchnorm.hpp includes.
+  ///
+  ///     bn.fold_into(W, b);                    // a matrix [out, in]: infer(x W^T + b) is then x W^T + b
+  ///     auto bias = bn.fold_into(kernel, -1);  // a convolution without a bias, whose outputs lie on the last axis
+  ///@{
+
+  /// Folds into the map before the layer, whose output channels lie on axis 0 or on that given. An activation of the
+  /// layer is not folded: it has to follow the map.
+  template <class Weight, class Bias, class Axes = int, detail::if_bias<Bias> = 0>
+  void fold_into(Weight&& weight, Bias&& bias, Axes out_axis = 0) const;
+  /// \copydoc fold_into
+  template <class Weight, class Axes = int, detail::if_axes<Axes> = 0>
+  [[nodiscard]] auto fold_into(Weight&& weight, Axes out_axis = 0) const;
+
+  /// Folds into the map after the layer, whose input channels lie on axis 1 or on that given. That map may not be a
+  /// convolution which pads with zeros: they would be zeros before the layer instead of after it, and the border of the
+  /// result would differ. Throws std::invalid_argument for a layer with an activation.
+  template <class Weight, class Bias, class Axes = int, detail::if_bias<Bias> = 0>
+  void fold_into_next(Weight&& weight, Bias&& bias, Axes in_axis = 1) const;
+  /// \copydoc fold_into_next
+  template <class Weight, class Axes = int, detail::if_axes<Axes> = 0>
+  [[nodiscard]] auto fold_into_next(Weight&& weight, Axes in_axis = 1) const;
+  ///@}
 
   /// The gradient of a loss with respect to x, given that with respect to y, and adds those of the parameters into
   /// weight_grad() and bias_grad(). Four call shapes, each of which may end with saved statistics:

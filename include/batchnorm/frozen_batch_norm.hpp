@@ -13,6 +13,9 @@
 #include "batchnorm/tags.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+struct Folding;
+}
 
 /// Batch normalization with fixed statistics and parameters, as torchvision's FrozenBatchNorm2d:
 ///
@@ -234,6 +237,8 @@ class FrozenBatchNorm {
   }
 
  private:
+  friend struct detail::Folding;
+
   static constexpr bool fixed = Channels != Eigen::Dynamic;
 
   // Not aligned where it is part of the object: before C++17 `new` does not align objects for vector instructions.

@@ -31,6 +31,12 @@ std::false_type derives_from_dense(...);
 template <class X>
 inline constexpr bool is_dense = decltype(derives_from_dense(std::declval<plain<X>*>()))::value;
 
+/// What may be the bias of a map, and the axes of its weight.
+template <class X>
+using if_bias = std::enable_if_t<is_tensor<X> || is_dense<X>, int>;
+template <class X>
+using if_axes = std::enable_if_t<!is_tensor<X> && !is_dense<X>, int>;
+
 template <class X, class = void>
 inline constexpr bool has_begin_and_end = false;
 template <class X>
