@@ -544,6 +544,8 @@ class BatchNorm {
  private:
   using Layer = detail::Layer<T, Dims>;
   friend struct detail::LayerAccess;
+  template <class OtherT, int OtherDims, class Communicator>
+  friend class SyncBatchNorm;
 
   // For a static_assert that fails where its function is called.
   template <class>

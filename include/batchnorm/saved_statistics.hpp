@@ -34,8 +34,10 @@ struct ExtendedStatistics {
   Eigen::Index groups = 1, group_samples = 0;
   WeightKind weights = WeightKind::none;
   bool has_affine = false;
+  bool synchronized = false;
   std::vector<A> offset{}, r{}, d{};       // Normalizer's; empty for 0, 1 and 0
   std::vector<A> group_weight{}, share{};  // the batch's in the statistics
+  std::vector<A> own_weight{};             // as group_weight, of this process alone
 };
 }  // namespace detail
 

@@ -15,6 +15,7 @@
 #include "batchnorm/detail/fusion.hpp"
 #include "batchnorm/detail/schedule/any_device.hpp"
 #include "batchnorm/detail/schedule/samples.hpp"
+#include "batchnorm/detail/synchronizer.hpp"
 #include "batchnorm/saved_statistics.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
@@ -184,13 +185,14 @@ struct ExtendedPasses {
 
   /// Primitives 3 and 4 for a group that weighs `weight` together, of which the batch's share in the statistics is
   /// `share`. `sums_of(sample, c, dweight, dbias)` takes the gradients of the parameters, of a sample where they differ
-  /// from sample to sample.
+  /// from sample to sample, and of all processes' batch if `global`.
   template <class P, class SumsOf>
   static void backward(const AnyDevice& device, const Call& call, Index group, const GradientTensors<T>& tensors,
                        const NormalizerArrays<A>& normalizers, const A& weight, const A& share, bool constant,
-                       const Parameters<P>& forward, const SumsOf& sums_of, Workspace<A>& workspace,
-                       Workspace<A>& arrays) {
+                       const Synchronizer<A>* synchronizer, bool global, const Parameters<P>& forward,
+                       const SumsOf& sums_of, Workspace<A>& workspace, Workspace<A>& arrays) {
     const Index channels = call.view.channels, first = group * channels;
+    const bool per_sample = call.parameters.per_sample();
     arrays.resize(static_cast<std::size_t>((4 + WeightedGradientArrays<A>::count + 2) * channels));
     const auto recomputed = quantities_in<NormalizeArrays<A>>(arrays.data(), channels);
     const auto coefficients = quantities_in<WeightedGradientArrays<A>>(recomputed.shift() + channels, channels);
@@ -234,12 +236,22 @@ struct ExtendedPasses {
       for (Index c = 0; c < channels; ++c) {
         const Normalizer<A> k = normalizers.at(first + c);
         const A centered = products[c] - dy[c] * k.mean_residual;  // about the mean to twice the digits
-        sums_of(sample, c, A(k.r * (centered * k.inv_std) + k.d * dy[c]), dy[c]);
-        const A scale = call.parameters.weight.template at<A>(sample, c, 1);
+        if (!global) sums_of(sample, c, weight_gradient(k, dy[c], centered), dy[c]);
+        const A scale = per_sample ? call.parameters.weight.template at<A>(sample, c, 1) : A(1);
         total_dy[c] = total_dy[c] + scale * dy[c];
         total_products[c] = total_products[c] + scale * centered;
       }
     });
+    if (synchronizer != nullptr) {
+      synchronizer->merge_gradients(synchronizer->self, total_dy, total_products, channels);
+    }
+    for (Index c = 0; c < channels && !per_sample; ++c) {
+      if (global)
+        sums_of(0, c, weight_gradient(normalizers.at(first + c), total_dy[c], total_products[c]), total_dy[c]);
+      const A scale = call.parameters.weight.template at<A>(0, c, 1);
+      total_dy[c] = scale * total_dy[c];
+      total_products[c] = scale * total_products[c];
+    }
 
     for (Index c = 0; c < channels; ++c) {
       const Normalizer<A> k = normalizers.at(first + c);
@@ -274,7 +286,17 @@ struct ExtendedPasses {
     });
   }
 
+  /// Makes sums of dy and of dy (x - mean), [channels] each, the gradients of bias and weight.
+  static void set_parameter_gradients(const NormalizerArrays<A>& normalizers, Index channels, const A* dy,
+                                      A* products) {
+    for (Index c = 0; c < channels; ++c) products[c] = weight_gradient(normalizers.at(c), dy[c], products[c]);
+  }
+
  private:
+  static A weight_gradient(const Normalizer<A>& k, const A& dy, const A& centered) {
+    return k.r * (centered * k.inv_std) + k.d * dy;
+  }
+
   // The coefficients of y for one channel.
   template <class P>
   static void set_coefficients(const Parameters<P>& parameters, Index sample, Index channel, const Normalizer<A>& k,

@@ -41,6 +41,9 @@ struct ExtendedLayer {
     Call call = call_of(layer, layout, x.shape, write, extras);
     ExtendedScratch<A>& scratch = layer.extended_scratch;
     weigh_groups(call, scratch);
+    scratch.own_weight = scratch.weight;
+    const bool synchronized = layer.synchronizer.get() != nullptr && layer.takes_batch();
+    if (synchronized) merge_batch(layer, device, call, write.x());
     const Index values = least_values(scratch);
     const StatisticsKind kind = statistics_for(layer.normalize_with, layer.learns(), layer.options, values, x.shape);
     const bool update = layer.updates_from(values);
@@ -48,15 +51,16 @@ struct ExtendedLayer {
     if (layer.check_backward) layer.keep_sums(device, layout, write.view, write.x());
 
     Saved& saved = layer.scratch.saved;
-    const Index channels = layer.channels(), groups = kind == StatisticsKind::running ? 1 : call.groups();
+    const Index channels = layer.channels();
+    const Index groups = synchronized || kind == StatisticsKind::running ? 1 : call.groups();
     if (saved.mean_.size() != groups * channels) saved.resize(groups * channels, layer.kept_parameters());
     const bool renorm = layer.options.renorm() && layer.training && kind == StatisticsKind::batch;
     const NormalizerArrays<A> normalizers = arrays_of(saved, groups * channels, kind, renorm);
     Pooled pooled(scratch, update ? channels : 0);
     Index clipped = 0;
-    if (write.view.size() != 0) {
+    if (write.view.size() != 0 || synchronized) {
       normalize_groups(
-          layer, device, call, write, kind, scratch, update, layer.workspace,
+          layer, device, call, write, kind, scratch, update, synchronized, layer.workspace,
           [&](Index i, const Normalizer<A>& k) { normalizers.set(i, k); }, [&](Index i) { return normalizers.at(i); },
           [&](Index group, const MomentArrays<A>& moments) {
             if (update) pooled.add(moments, scratch.weight[static_cast<std::size_t>(group)], layer.options);
@@ -78,6 +82,7 @@ struct ExtendedLayer {
     saved.extended_.group_samples = kind == StatisticsKind::running ? call.samples.count : call.group_samples;
     saved.extended_.weights = call.weights.kind;
     saved.extended_.has_affine = extras.parameters != nullptr;
+    saved.extended_.synchronized = synchronized && kind != StatisticsKind::running;
     keep_weights(call, kind, layer, scratch, saved.extended_);
     if (layer.fused != nullptr) layer.keep_parameters();
     if (renorm) layer.clipped_share = static_cast<double>(clipped) / static_cast<double>(groups * channels);
@@ -115,7 +120,7 @@ struct ExtendedLayer {
     const NormalizerArrays<A> normalizers{arrays.mean(), arrays.mean_residual(), arrays.M2()};
     Workspace<A> workspace;
     normalize_groups(
-        layer, device, call, write, kind, scratch, false, workspace,
+        layer, device, call, write, kind, scratch, false, false, workspace,
         [&](Index i, const Normalizer<A>& k) { normalizers.set(i % channels, k); },
         [&](Index i) { return normalizers.at(i % channels); }, [](Index, const MomentArrays<A>&) {},
         [](Index, Normalizer<A>&, const A&) {});
@@ -147,6 +152,20 @@ struct ExtendedLayer {
       for (Index c = 0; each_weight && c < channels; ++c) grads.weight.ref(s, c) = Param(0);
       for (Index c = 0; each_bias && c < channels; ++c) grads.bias.ref(s, c) = Param(0);
     }
+    const Synchronizer<A>* const synchronizer = forward.extended_.synchronized ? layer.synchronizer.get() : nullptr;
+    if (forward.extended_.synchronized && synchronizer == nullptr) {
+      fail<std::logic_error>("expected saved statistics of this layer, got those of a batch over several processes");
+    }
+    const bool global = synchronizer != nullptr && synchronizer->sums_parameter_grads && own;
+    if (tensors.view.size() == 0 && synchronizer != nullptr) {
+      synchronizer->merge_gradients(synchronizer->self, dbias, dweight, channels);
+      if (global) {
+        Passes::set_parameter_gradients(arrays_of(forward), channels, dbias, dweight);
+      } else {
+        std::fill_n(dweight, channels, A(0));
+        std::fill_n(dbias, channels, A(0));
+      }
+    }
     if (tensors.view.size() != 0) {
       const NormalizerArrays<A> normalizers = arrays_of(forward);
       for (Index g = 0; g < call.groups(); ++g) {
@@ -154,7 +173,7 @@ struct ExtendedLayer {
         const auto run = [&](const auto& forward_parameters) {
           Passes::backward(
               device, call, g, tensors, normalizers, forward.extended_.group_weight[group],
-              forward.extended_.share[group], forward.constant(), forward_parameters,
+              forward.extended_.share[group], forward.constant(), synchronizer, global, forward_parameters,
               [&](Index sample, Index c, const A& of_weight, const A& of_bias) {
                 if (each_weight) add(grads.weight.ref(sample, c), of_weight);
                 if (each_bias) add(grads.bias.ref(sample, c), of_bias);
@@ -172,7 +191,7 @@ struct ExtendedLayer {
       }
     }
     if (own) {
-      if (tensors.view.size() != 0) layer.add_parameter_gradients();
+      if (tensors.view.size() != 0 || global) layer.add_parameter_gradients();
       return;
     }
     for (Index c = 0; c < channels; ++c) {
@@ -182,6 +201,9 @@ struct ExtendedLayer {
   }
 
   static constexpr ExtendedTable<T, Dims> table{forward, infer, backward};
+
+  /// Whether the backward of these statistics is one of several processes.
+  static bool is_synchronized(const Saved& saved) { return saved.has_forward_ && saved.extended_.synchronized; }
 
  private:
   // The statistics of the groups together, as they enter the running ones: the mean of all values, and the mean of the
@@ -242,11 +264,34 @@ struct ExtendedLayer {
     const auto groups = static_cast<std::size_t>(call.view.size() == 0 ? 0 : call.groups());
     scratch.values.resize(groups);
     scratch.weight.resize(groups);
+    scratch.samples.resize(groups);
     for (std::size_t g = 0; g < groups; ++g) {
       const GroupWeight weight = Passes::weight_of(call, static_cast<Index>(g));
       scratch.values[g] = weight.positive;
       scratch.weight[g] = weight.total;
+      scratch.samples[g] = call.end_of(static_cast<Index>(g)) - call.begin_of(static_cast<Index>(g));
     }
+  }
+
+  // The moments and weights of a batch of which this is one process's part. It is one group.
+  static void merge_batch(Layer& layer, const AnyDevice& device, const Call& call, const Elements<const T>& x) {
+    ExtendedScratch<A>& scratch = layer.extended_scratch;
+    const Index channels = layer.channels();
+    scratch.moments.assign(static_cast<std::size_t>(MomentArrays<A>::count * channels), A(0));
+    BatchTotals<A> totals{channels, 0, 0, A(0), quantities_in<MomentArrays<A>>(scratch.moments.data(), channels)};
+    if (call.view.size() != 0) {
+      Passes::take_moments(device, call, 0, x, totals.moments, layer.workspace);
+      totals.values = scratch.values[0];
+      totals.samples = scratch.samples[0];
+      totals.weight = scratch.weight[0];
+    } else {
+      scratch.own_weight.assign(1, A(0));
+    }
+    const Synchronizer<A>& synchronizer = *layer.synchronizer.get();
+    synchronizer.merge_moments(synchronizer.self, totals);
+    scratch.values.assign(1, totals.values);
+    scratch.samples.assign(1, totals.samples);
+    scratch.weight.assign(1, totals.weight);
   }
 
   // Of the groups that have any, the fewest values per channel that take part; 0 where there are none.
@@ -271,7 +316,7 @@ struct ExtendedLayer {
   static void check_same_weights(const Saved& forward, const ExtendedScratch<A>& scratch) {
     if (forward.extended_.weights == WeightKind::none) return;
     for (std::size_t g = 0; g < scratch.weight.size(); ++g) {
-      if (!(scratch.weight[g] == forward.extended_.group_weight[g])) {
+      if (!(scratch.weight[g] == forward.extended_.own_weight[g])) {
         fail<std::logic_error>("expected the ", name_of(forward.extended_.weights),
                                " of the forward, got another, of another sum");
       }
@@ -319,9 +364,9 @@ struct ExtendedLayer {
   }
 
   // The share of a group's own statistics in what normalizes it.
-  static A share_of(const Layer& layer, const Call& call, StatisticsKind kind, Index group) {
+  static A share_of(const Layer& layer, const ExtendedScratch<A>& scratch, StatisticsKind kind, Index group) {
     if (kind != StatisticsKind::mixed) return A(kind == StatisticsKind::batch ? 1 : 0);
-    const A n = number<A>(call.end_of(group) - call.begin_of(group));
+    const A n = number<A>(scratch.samples[static_cast<std::size_t>(group)]);
     return n / (number<A>(layer.normalize_with->prior_count()) + n);
   }
 
@@ -329,15 +374,17 @@ struct ExtendedLayer {
                            ExtendedStatistics<A>& saved) {
     saved.group_weight.assign(1, A(0));
     saved.share.assign(1, A(0));
-    if (call.view.size() == 0) return;
+    saved.own_weight.assign(1, A(0));
     if (kind == StatisticsKind::running) {
-      saved.group_weight[0] = Passes::weight_of(whole(call), 0).total;
+      if (call.view.size() != 0) saved.own_weight[0] = Passes::weight_of(whole(call), 0).total;
+      saved.group_weight[0] = saved.own_weight[0];
       return;
     }
+    saved.own_weight.assign(scratch.own_weight.begin(), scratch.own_weight.end());
     saved.group_weight.assign(scratch.weight.begin(), scratch.weight.end());
     saved.share.resize(scratch.weight.size());
     for (std::size_t g = 0; g < saved.share.size(); ++g) {
-      saved.share[g] = share_of(layer, call, kind, static_cast<Index>(g));
+      saved.share[g] = share_of(layer, scratch, kind, static_cast<Index>(g));
     }
   }
 
@@ -357,18 +404,20 @@ struct ExtendedLayer {
   // of a group, and adjust(c, normalizer, variance) may change what normalizes a channel.
   template <class Set, class Get, class Pool, class Adjust>
   static void normalize_groups(const Layer& layer, const AnyDevice& device, const Call& call, const Writer& write,
-                               StatisticsKind kind, ExtendedScratch<A>& scratch, bool pools, Workspace<A>& workspace,
-                               const Set& set, const Get& get, const Pool& pool, const Adjust& adjust) {
+                               StatisticsKind kind, ExtendedScratch<A>& scratch, bool pools, bool has_moments,
+                               Workspace<A>& workspace, const Set& set, const Get& get, const Pool& pool,
+                               const Adjust& adjust) {
     const Index channels = layer.channels();
     const double epsilon = layer.options.epsilon();
     const bool running = kind == StatisticsKind::running;
     scratch.moments.resize(static_cast<std::size_t>(MomentArrays<A>::count * channels));
     const auto moments = quantities_in<MomentArrays<A>>(scratch.moments.data(), channels);
-    for (Index g = 0; g < call.groups() && (pools || !running); ++g) {
-      Passes::take_moments(device, call, g, write.x(), moments, workspace);
+    const auto groups = static_cast<Index>(scratch.weight.size());
+    for (Index g = 0; g < groups && (pools || !running); ++g) {
+      if (!has_moments) Passes::take_moments(device, call, g, write.x(), moments, workspace);
       pool(g, moments);
       if (running) continue;
-      const A weight = scratch.weight[static_cast<std::size_t>(g)], share = share_of(layer, call, kind, g);
+      const A weight = scratch.weight[static_cast<std::size_t>(g)], share = share_of(layer, scratch, kind, g);
       for (Index c = 0; c < channels; ++c) {
         const ChannelMoments<A> found = moments.at(c);
         Normalizer<A> k = kind == StatisticsKind::mixed ? mixed_normalizer(found, weight, share, layer.running_mean(c),
@@ -377,6 +426,7 @@ struct ExtendedLayer {
         if (!(weight == A(0))) adjust(c, k, found.M2 / weight);
         set(g * channels + c, k);
       }
+      if (call.view.size() == 0) continue;
       Passes::write(device, call, g, write.x(), write.fused_tensors.in[1], write.x_to_y.out[0],
                     [&](Index c) { return get(g * channels + c); });
     }
@@ -384,7 +434,7 @@ struct ExtendedLayer {
     for (Index c = 0; c < channels; ++c) {
       set(c, running_normalizer<A>(layer.running_mean(c), layer.running_var(c), epsilon));
     }
-    write_running(layer, device, call, write);
+    if (call.view.size() != 0) write_running(layer, device, call, write);
   }
 };
 

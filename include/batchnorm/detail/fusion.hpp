@@ -72,8 +72,8 @@ struct Parameters;
 /// the moments, and of all groups together what enters the running statistics.
 template <class A>
 struct ExtendedScratch {
-  std::vector<Index> values{};
-  std::vector<A> weight{}, moments{}, pooled{}, mean{}, variance{};
+  std::vector<Index> values{}, samples{};
+  std::vector<A> weight{}, own_weight{}, moments{}, pooled{}, mean{}, variance{};
 };
 
 /// What a forward adds. Without kernels it is a plain one. The pointers of what needs extended passes are null without

@@ -16,6 +16,7 @@
 #include "batchnorm/detail/primitives.hpp"
 #include "batchnorm/detail/schedule/any_device.hpp"
 #include "batchnorm/detail/staying_pointer.hpp"
+#include "batchnorm/detail/synchronizer.hpp"
 #include "batchnorm/moments.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/saved_statistics.hpp"
@@ -111,6 +112,8 @@ struct Layer {
   Scratch scratch{};
   // While `reestimate` is at work: what takes the moments of each batch in place of the running statistics.
   StayingPointer<BasicMoments<A>> collector{};
+  // Of a layer whose batch is split over processes.
+  StayingPointer<const Synchronizer<A>> synchronizer{};
   Workspace<A> workspace{}, forward_workspace{};  // the latter for coefficients of the forward in a fused backward
   std::vector<T> position_weights{};
   ExtendedScratch<A> extended_scratch{};
@@ -290,10 +293,17 @@ struct Layer {
     return (collector.get() != nullptr || updates.value_or(training)) && enters_running_stats(options, values);
   }
 
+  /// Whether a forward takes the statistics of its batch, of whatever size.
+  bool takes_batch() const {
+    const bool running =
+        normalize_with ? *normalize_with == Statistics::running : !learns() && options.track_running_stats();
+    return !running || (options.track_running_stats() && (collector.get() != nullptr || updates.value_or(training)));
+  }
+
   /// The extended passes, where a call or the layer's settings ask for them.
   const Extended* extended_for(const Extras& extras) const {
     if (extras.extended != nullptr) return extras.extended;
-    const bool asked = options.virtual_batch_size() != 0 || options.renorm() ||
+    const bool asked = options.virtual_batch_size() != 0 || options.renorm() || synchronizer.get() != nullptr ||
                        (normalize_with.has_value() && normalize_with->is_mixed());
     return asked ? extended : nullptr;
   }
