@@ -1,6 +1,7 @@
 // Layers as text, and what diagnose tells of them.
 
 #include <batchnorm/batchnorm.hpp>
+#include <batchnorm/diagnose.hpp>
 
 #include <cmath>
 #include <iomanip>

@@ -118,7 +118,7 @@ TEST_CASE("a forward that throws leaves a layer without channels") {
   CHECK_THROWS_AS(lazy.forward(Batch(1, 5, 1)), std::invalid_argument);  // a single value per channel
   check_lazy(lazy);
   CHECK_THROWS_MATCHES(lazy.forward(Batch(6, 0, 4)), std::invalid_argument,
-                       Message("batchnorm: expected at least 1 channel, got 0"));
+                       Message("batchnorm: expected at least 1 channel on axis 1, got 0 in shape [6, 0, 4]"));
   check_lazy(lazy);
   lazy.forward(batch_of(6, 3));
   CHECK(lazy.options().num_features() == 3);

@@ -578,10 +578,10 @@ class BatchNorm {
   // Calls apply(layer), which cannot throw, with a layer of so many channels: one that has none yet gets them.
   template <class Apply>
   void change(Index channels, const Apply& apply) {
-    if (!layer_.lazy()) return apply(layer_);
-    Layer sized = layer_.with_channels(channels);
-    apply(sized);
-    layer_ = std::move(sized);
+    typename Layer::FirstCall first(layer_);
+    if (layer_.lazy()) first.resize(channels);
+    apply(layer_);
+    first.keep();
   }
 
   // In place, since the user may keep pointers to the vector's memory, unless the user has given it another size.

@@ -5,7 +5,6 @@
 
 #include "batchnorm/as_vector.hpp"
 #include "batchnorm/batch_norm.hpp"
-#include "batchnorm/diagnose.hpp"
 #include "batchnorm/folding.hpp"
 #include "batchnorm/frozen_batch_norm.hpp"
 #include "batchnorm/functional.hpp"

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <locale>
 #include <ostream>
 #include <sstream>
 #include <string>

@@ -3,7 +3,6 @@
 #ifndef BATCHNORM_PRINT_HPP
 #define BATCHNORM_PRINT_HPP
 
-#include <locale>
 #include <ostream>
 #include <sstream>
 #include <string>

@@ -101,6 +101,8 @@ struct Layer {
   const Kernels* fused;      // null without an activation
   const Extended* extended;  // null until something needs it
   int axis;
+  // By way of the constructor, so that units that are handed a layer need not compile it.
+  void (*resize)(Layer&, Index) = &resize_to;
   bool training = true;
   std::optional<Statistics> normalize_with{};  // in place of those of the mode
   std::optional<bool> updates{};               // whether a forward updates the running statistics, likewise
@@ -132,7 +134,7 @@ struct Layer {
             "expected track_running_stats(true) for batch renormalization, got false");
     require(given.track_running_stats() || given.single_value() != SingleValue::use_running,
             "expected track_running_stats(true) for single_value(SingleValue::use_running), got false");
-    resize(channels());
+    resize(*this, channels());
   }
 
   Layer(const Layer&) = default;
@@ -152,16 +154,28 @@ struct Layer {
 
   bool lazy() const { return channels() == 0; }
 
-  /// A lazy layer's copy that has its channels, at least 1, with the initial weight, bias and running statistics. All
-  /// else is as it was. To be moved into the lazy one once nothing can go wrong any more.
-  BATCHNORM_COLD Layer with_channels(Eigen::Index count) const {
-    check_whole();
-    check_parameters();  // that the user has not put in, which would be lost
-    require(count >= 1, "expected at least 1 channel, got ", count);
-    Layer result = *this;
-    result.resize(count);
-    return result;
-  }
+  /// Gives a lazy layer its channels, and the initial weight, bias and running statistics, in a call that learns them;
+  /// takes them away again unless the call comes to its end and keeps them.
+  class FirstCall {
+   public:
+    explicit FirstCall(Layer& layer) : layer_(layer) {}
+    FirstCall(const FirstCall&) = delete;
+    FirstCall& operator=(const FirstCall&) = delete;
+    ~FirstCall() {
+      if (sized_) layer_.resize(layer_, 0);
+    }
+    void resize(Index count) {
+      layer_.check_whole();
+      layer_.check_parameters();  // that the user has put none in, which would be lost
+      sized_ = true;
+      layer_.resize(layer_, count);
+    }
+    void keep() { sized_ = false; }
+
+   private:
+    Layer& layer_;
+    bool sized_ = false;
+  };
 
   void check_has_channels() const {
     if (lazy()) {
@@ -175,32 +189,43 @@ struct Layer {
     for (Eigen::Index c = 0; c < vector.size(); ++c) vector(c) = number<Param>(value);
   }
 
-  void resize(Eigen::Index count) {
-    options.num_features_ = count;
+  // To 0, which makes it lazy, it cannot throw.
+  static void resize_to(Layer& layer, Index channels) {
+    const auto count = static_cast<Eigen::Index>(channels);
+    const BatchNormOptions& options = layer.options;
+    layer.options.num_features_ = count;
+    Scratch& scratch = layer.scratch;
     const Eigen::Index scaled = options.scale() ? count : 0, shifted = options.shift() ? count : 0;
     const Eigen::Index tracked = options.track_running_stats() ? count : 0;
-    for (Vector* vector : {&weight, &weight_grad, &scratch.weight_grad}) vector->resize(scaled);
-    for (Vector* vector : {&bias, &bias_grad, &scratch.bias_grad}) vector->resize(shifted);
-    for (Vector* vector : {&running_mean, &running_var, &scratch.running_mean, &scratch.running_var}) {
+    for (Vector* vector : {&layer.weight, &layer.weight_grad, &scratch.weight_grad}) vector->resize(scaled);
+    for (Vector* vector : {&layer.bias, &layer.bias_grad, &scratch.bias_grad}) vector->resize(shifted);
+    for (Vector* vector : {&layer.running_mean, &layer.running_var, &scratch.running_mean, &scratch.running_var}) {
       vector->resize(tracked);
     }
     for (auto* vector : {&scratch.M2, &scratch.dweight, &scratch.dbias}) vector->resize(count);
-    saved.resize(count, kept_parameters());
-    scratch.saved.resize(count, kept_parameters());
-    for (Vector* vector : {&weight, &running_var}) fill(*vector, 1);
-    for (Vector* vector : {&bias, &running_mean, &weight_grad, &bias_grad}) fill(*vector, 0);
+    layer.saved.resize(count, layer.kept_parameters());
+    scratch.saved.resize(count, layer.kept_parameters());
+    for (Vector* vector : {&layer.weight, &layer.running_var}) fill(*vector, 1);
+    for (Vector* vector : {&layer.bias, &layer.running_mean, &layer.weight_grad, &layer.bias_grad}) fill(*vector, 0);
   }
 
   // --- Passes. `layout` is that of all tensors of a call.
 
   template <class Device>
+  BATCHNORM_COLD void first_forward(const Device& device, int layout, const Input& x, const Output& y,
+                                    const Extras& extras) {
+    FirstCall first(*this);
+    const Index count = x.shape[static_cast<std::size_t>(axis)];
+    require(count >= 1, "expected at least 1 channel on axis ", axis, ", got ", count, " in shape ",
+            shape_text(x.shape));
+    first.resize(count);
+    forward(device, layout, x, y, extras);
+    first.keep();
+  }
+
+  template <class Device>
   void forward(const Device& device, int layout, const Input& x, const Output& y, const Extras& extras) {
-    if (lazy() && training) {
-      Layer sized = with_channels(static_cast<Eigen::Index>(x.shape[static_cast<std::size_t>(axis)]));
-      sized.forward(device, layout, x, y, extras);
-      *this = std::move(sized);
-      return;
-    }
+    if (lazy() && training) return first_forward(device, layout, x, y, extras);
     if (const Extended* const table = extended_for(extras)) {
       return table->forward(*this, AnyDevice(device), layout, x, y, extras);
     }
