@@ -3,6 +3,8 @@
 #include <batchnorm/batchnorm.hpp>
 #include <batchnorm/safetensors.hpp>
 
+#include <chrono>
+
 #include "catch.hpp"
 #include "snapshot.hpp"
 #include "temporary_file.hpp"
@@ -195,10 +197,10 @@ TEST_CASE("a file of many arrays is read in a moment") {
   // So that no name is looked for among all others.
   StateDict dict;
   std::vector<NamedArray> arrays;
-  for (int i = 0; i < 100000; ++i) arrays.push_back(NamedArray::of("layer" + std::to_string(i), true));
+  for (int i = 0; i < 200000; ++i) arrays.push_back(NamedArray::of("layer" + std::to_string(i), true));
   const TemporaryFile file;
   batchnorm::save_safetensors(file.path(), StateDict(arrays));
   const auto begin = std::chrono::steady_clock::now();
-  CHECK(load_safetensors(file.path()).size() == 100000);
-  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(30));
+  CHECK(load_safetensors(file.path()).size() == 200000);
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));
 }

@@ -425,16 +425,16 @@ class BatchNorm {
   /// num_batches_tracked, an int64 without axes. Settings, such as epsilon and momentum, are not among them.
   ///
   ///     batchnorm::save_safetensors("net.safetensors", bn.state_dict("net.bn1."));
-  StateDict state_dict(const std::string& prefix = std::string()) const;
-  StateDict state_dict(const std::string& prefix, const StateNames& names) const;  ///< \copydoc state_dict
+  template <class Names = StateNames>
+  StateDict state_dict(const std::string& prefix = std::string(), const Names& names = Names()) const;
   /// Takes parameters and running statistics from those arrays of the dict whose names begin with the prefix, of which
   /// there have to be all that state_dict(prefix) has and no others. Any floating-point type will do: numbers are
   /// rounded to Param, to the nearest with ties to even, and are infinite beyond its range. Throws
   /// std::invalid_argument with the names that are missing or unexpected, or with the shapes or types that differ, and
   /// then has changed nothing.
-  BatchNorm& load_state_dict(const StateDict& dict, const std::string& prefix = std::string());
-  /// \copydoc load_state_dict
-  BatchNorm& load_state_dict(const StateDict& dict, const std::string& prefix, const StateNames& names);
+  template <class Names = StateNames>
+  BatchNorm& load_state_dict(const StateDict& dict, const std::string& prefix = std::string(),
+                             const Names& names = Names());
 
   /// The parameters that this layer has, for an optimizer: the name behind the prefix, and value and gradient as maps
   /// onto the layer's own memory. They are good as long as the layer is there and its vectors are not resized.

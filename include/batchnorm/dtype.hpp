@@ -80,9 +80,10 @@ constexpr bool has_dtype = (std::is_integral_v<T> && sizeof(T) <= 8) || std::is_
 
 template <class T>
 constexpr DType find_dtype() {
-  static_assert(has_dtype<T>,
-                "batchnorm: files hold integers, float, double, Eigen::half and Eigen::bfloat16: cast to one of these, "
-                "for a layer bn.cast<double>()");
+  static_assert(
+      has_dtype<T>,
+      "batchnorm: arrays of files are of integers, float, double, Eigen::half or Eigen::bfloat16: cast to one of "
+      "these");
   if constexpr (std::is_same_v<T, bool>) {
     return DType::boolean;
   } else if constexpr (std::is_integral_v<T>) {

@@ -26,17 +26,18 @@ struct Parameter {
 };
 
 template <class T, int Dims>
-StateDict BatchNorm<T, Dims>::state_dict(const std::string& prefix) const {
-  return state_dict(prefix, StateNames());
-}
-
-template <class T, int Dims>
-StateDict BatchNorm<T, Dims>::state_dict(const std::string& prefix, const StateNames& names) const {
+template <class Names>
+StateDict BatchNorm<T, Dims>::state_dict(const std::string& prefix, const Names& names) const {
+  static_assert(detail::has_dtype<Param>,
+                "batchnorm: a state dict holds float and double: cast a layer of another type to one of these, as in "
+                "bn.cast<double>().state_dict()");
   layer_.check_whole();
   layer_.check_parameters();
   StateDict dict;
   const auto add = [&](const std::string& name, bool used, const auto& values) {
-    if (used && !name.empty()) dict.add(prefix + name, values);
+    if constexpr (detail::has_dtype<Param>) {
+      if (used && !name.empty()) dict.add(prefix + name, values);
+    }
   };
   const bool tracked = options().track_running_stats();
   add(names.weight, options().scale(), weight());
@@ -48,13 +49,9 @@ StateDict BatchNorm<T, Dims>::state_dict(const std::string& prefix, const StateN
 }
 
 template <class T, int Dims>
-BatchNorm<T, Dims>& BatchNorm<T, Dims>::load_state_dict(const StateDict& dict, const std::string& prefix) {
-  return load_state_dict(dict, prefix, StateNames());
-}
-
-template <class T, int Dims>
+template <class Names>
 BatchNorm<T, Dims>& BatchNorm<T, Dims>::load_state_dict(const StateDict& dict, const std::string& prefix,
-                                                        const StateNames& names) {
+                                                        const Names& names) {
   layer_.check_whole();
   detail::StateReader reader(dict, prefix);
   const bool scaled = options().scale(), shifted = options().shift(), tracked = options().track_running_stats();

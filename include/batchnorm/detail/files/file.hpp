@@ -16,6 +16,9 @@
 #include "batchnorm/detail/interface/error.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
+#if BATCHNORM_MSVC
+#pragma warning(disable : 4996)  // that fopen and strerror have successors, which no other system has
+#endif
 namespace detail {
 
 struct CloseFile {
