@@ -424,8 +424,8 @@ class Player {
     }
     const bool last = how % 2 == 0;
     const Pass& pass = last ? passes_.back() : passes_[passes_.size() / 2];
-    // A residual's sum has not the sign of what is computed again from x.
-    if (pass.shape != shape_ || (pass.has_residual && has_activation_)) {
+    // With a residual x alone does not tell what was above 0, which matters unless the slope is 1 there too.
+    if (pass.shape != shape_ || (pass.has_residual && slope_ != 1)) {
       return expect_refusal(
           [&] {
             bn_.backward(device_of(false), Buffer(x_, shape_, 0).map(), Buffer(dy_, shape_, 0).map(), pass.saved);

@@ -25,8 +25,8 @@ The files whose names begin with fused_ have y = activation(bn(x) + residual) in
     y, dx, residual_grad, weight_grad, bias_grad, running_mean, running_var
 
 where slope is the activation's below 0: 1 for none, 0 for relu. What the activation is given is 0, exactly, or so far from
-0 that no rounding in float moves it to the other side: inputs of which this is not true are drawn again. (It is true of
-PyTorch too that it rounds in float and may then take the other side: hence float64.)
+0 that no rounding in float moves it to the other side: inputs of which this is not true are drawn again. (In float PyTorch
+itself is off by some 1e-6, which is as much as the library may be: only its float64 can tell.)
 
 Everything is computed in float64 and printed with 13 digits; gradients of the parameters accumulate over the steps.
 The inputs come from Python's own generator with a fixed seed, so that they do not depend on the version of PyTorch.
