@@ -185,6 +185,31 @@ TEST_CASE("fused calls allocate nothing after the first with a shape") {
   }
 }
 
+TEST_CASE(
+    "calls with weights, ghost batches and parameters of their own allocate nothing after the first with a shape") {
+  using Tensor = Eigen::Tensor<float, 4, Eigen::RowMajor>;
+  Tensor x(6, 5, 4, 7), dy(6, 5, 4, 7), y(6, 5, 4, 7), dx(6, 5, 4, 7);
+  x.setRandom();
+  dy.setRandom();
+  const Eigen::VectorXf w = Eigen::VectorXf::Constant(6, 0.75f);
+  const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(6, 5), bias = Eigen::MatrixXf::Random(6, 5);
+  Eigen::MatrixXf dweight(6, 5), dbias(6, 5);
+  const auto options = BatchNormOptions(5).virtual_batch_size(4).renorm(2, 1);
+  BatchNorm<float, 4> plain(options), weighted(options), mixed(5);
+  mixed.normalize_with(batchnorm::Statistics::mixed(3));
+  const auto round = [&] {
+    plain.forward(x, y);
+    plain.backward(x, dy, dx);
+    mixed.forward(x, y);
+    mixed.backward(x, dy, dx);
+    weighted.forward(x, y, batchnorm::sample_weight(w), batchnorm::affine(weight, bias));
+    weighted.backward(x, dy, dx, batchnorm::sample_weight(w), batchnorm::affine(weight, bias),
+                      batchnorm::affine_grad(dweight, dbias));
+  };
+  round();
+  CHECK(allocations_of([&] { round(), round(); }) == 0);
+}
+
 TEST_CASE("infer allocates nothing of its own, not even the first time") {
   using Tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
   for (const auto& shape : {std::array<Eigen::Index, 3>{2, 3, 4}, {64, 3, 1000}, {2, 3000, 5}}) {

@@ -299,6 +299,28 @@ TEST_CASE("a cast layer has every setting, parameter, gradient and statistic") {
   CHECK(trained(BatchNormOptions(3).scale(false)).cast<double>().weight().size() == 0);
 }
 
+TEST_CASE("a layer without channels takes them from a state dict, and a wrong dict leaves it so") {
+  batchnorm::BatchNorm<float, 2> layer(3), lazy;
+  layer.set_weight({1, 2, 3});
+  const StateDict dict = layer.state_dict("bn.");
+  CHECK_THROWS_AS(lazy.load_state_dict(dict, "other."), std::invalid_argument);
+  CHECK(lazy.options().num_features() == 0);
+  lazy.load_state_dict(dict, "bn.");
+  CHECK(lazy.options().num_features() == 3);
+  CHECK(lazy.weight()(2) == 3);
+  CHECK(lazy.running_var()(0) == 1);
+}
+
+TEST_CASE("a cast layer keeps its switches, ghost batches and renormalization") {
+  batchnorm::BatchNorm<float, 2> layer(batchnorm::BatchNormOptions(3).virtual_batch_size(2).renorm(3, 5));
+  layer.normalize_with(batchnorm::Statistics::mixed(4)).update_running_stats(false);
+  const auto cast = layer.cast<double, 4>();
+  CHECK(cast.options().virtual_batch_size() == 2);
+  CHECK(cast.options().renorm_d_max() == 5);
+  CHECK(cast.normalize_with() == layer.normalize_with());
+  CHECK(cast.update_running_stats() == false);
+}
+
 TEST_CASE("a cast layer keeps its activation, and computes with it") {
   const auto options = BatchNormOptions(2).activation(Activation::leaky_relu(0.5)).epsilon(0);
   const BatchNorm<float, 2> bn(options);

@@ -896,7 +896,7 @@ TEST_CASE("matrices take masks, weights, ghost batches and parameters of the cal
     Eigen::Array<bool, Eigen::Dynamic, 1> m(n);
     Eigen::MatrixXd weight(n, channels), bias(n, channels), dweight(n, channels), dbias(n, channels);
     for (Index i = 0; i < n; ++i) m(i) = random.uniform(0, 1) < 0.7;
-    for (Index i = 0; i < weight.size(); ++i) weight.data()[i] = random.uniform(-1, 1), bias.data()[i] = i;
+    for (Index i = 0; i < weight.size(); ++i) weight.data()[i] = random.uniform(-1, 1), bias.data()[i] = random.uniform(-1, 1);
     const auto options =
         BatchNormOptions(channels).channel_axis(axis).virtual_batch_size(8).activation(Activation::relu);
     BatchNorm<double, 2> layer(options), other(options);

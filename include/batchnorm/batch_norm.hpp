@@ -546,6 +546,12 @@ class BatchNorm {
   friend struct detail::LayerAccess;
   template <class OtherT, int OtherDims, class Communicator>
   friend class SyncBatchNorm;
+  template <class OtherT, int OtherDims>
+  friend class BatchNorm;
+
+  BatchNorm(const BatchNormOptions& options, const detail::FusedKernels<T>* fused,
+            const detail::ExtendedTable<T, Dims>* extended)
+      : layer_(options, fused, extended) {}
 
   // For a static_assert that fails where its function is called.
   template <class>

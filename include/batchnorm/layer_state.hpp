@@ -62,7 +62,11 @@ BatchNorm<T, Dims>& BatchNorm<T, Dims>::load_state_dict(const StateDict& dict, c
   const NamedArray* const found_batches = reader.find(tracked, names.num_batches_tracked);
   reader.check_all_found();
 
-  const auto channels = static_cast<std::int64_t>(options().num_features());
+  // A layer that has yet to learn its channels takes them from the first array there is, which all others must fit.
+  auto channels = static_cast<std::int64_t>(options().num_features());
+  for (const NamedArray* const found : {found_weight, found_bias, found_mean, found_var}) {
+    if (channels == 0 && found != nullptr && found->shape.size() == 1) channels = found->shape[0];
+  }
   const auto new_weight = reader.template values<Param>(found_weight, channels);
   const auto new_bias = reader.template values<Param>(found_bias, channels);
   const auto new_mean = reader.template values<Param>(found_mean, channels);
@@ -70,11 +74,18 @@ BatchNorm<T, Dims>& BatchNorm<T, Dims>::load_state_dict(const StateDict& dict, c
   const std::int64_t batches = reader.count(found_batches, num_batches_tracked());
   check_batches(batches);
 
-  if (found_weight != nullptr) put(new_weight, weight());
-  if (found_bias != nullptr) put(new_bias, bias());
-  if (found_mean != nullptr) put(new_mean, running_mean());
-  if (found_var != nullptr) put(new_var, running_var());
-  layer_.num_batches_tracked = batches;
+  const auto apply = [&](Layer& layer) {
+    if (found_weight != nullptr) put(new_weight, layer.weight);
+    if (found_bias != nullptr) put(new_bias, layer.bias);
+    if (found_mean != nullptr) put(new_mean, layer.running_mean);
+    if (found_var != nullptr) put(new_var, layer.running_var);
+    layer.num_batches_tracked = batches;
+  };
+  if (channels == 0) {
+    apply(layer_);  // nothing is kept of any channel, so that none tells how many there are
+  } else {
+    change(static_cast<Index>(channels), apply);
+  }
   return *this;
 }
 
@@ -91,7 +102,8 @@ template <class U, int OtherDims>
 BatchNorm<U, OtherDims> BatchNorm<T, Dims>::cast() const {
   using Other = BatchNorm<U, OtherDims>;
   layer_.check_whole();
-  Other result = layer_.fused == nullptr ? Other(options()) : Other(options().activation(options().activation()));
+  Other result(options(), layer_.fused == nullptr ? nullptr : Other::template fused_kernels<true>(),
+               layer_.extended == nullptr ? nullptr : Other::template extended_table<true>());
   const auto copy = [](const Vector& from, typename Other::Vector& to) {
     to.resize(from.size());
     for (Index c = 0; c < from.size(); ++c) detail::convert_element(from(c), to(c));
@@ -103,6 +115,8 @@ BatchNorm<U, OtherDims> BatchNorm<T, Dims>::cast() const {
   copy(running_mean(), result.running_mean());
   copy(running_var(), result.running_var());
   result.num_batches_tracked(num_batches_tracked()).train(is_training()).check_backward(check_backward());
+  result.layer_.normalize_with = layer_.normalize_with;
+  result.layer_.updates = layer_.updates;
   return result;
 }
 

@@ -255,9 +255,11 @@ inline std::uint32_t hash_of(const BatchNormOptions& options) {
 /// Batch normalization of one batch that is split over processes: the layer of this interface on every process, each
 /// with its part of the batch, gives what one BatchNorm gives for the whole.
 ///
-///     batchnorm::SyncBatchNorm<float, 4, batchnorm::MpiCommunicator> bn(64,
-///     batchnorm::MpiCommunicator(MPI_COMM_WORLD)); auto y = bn.forward(x);        // collective in training: every
-///     process calls it auto dx = bn.backward(x, dy);  // likewise auto z = bn.infer(x);          // not collective
+///     batchnorm::MpiCommunicator world(MPI_COMM_WORLD);
+///     batchnorm::SyncBatchNorm<float, 4, batchnorm::MpiCommunicator> bn(64, world);
+///     auto y = bn.forward(x);        // collective in training: every process calls it
+///     auto dx = bn.backward(x, dy);  // likewise
+///     auto z = bn.infer(x);          // not collective
 ///
 /// Moments are merged between the two passes of a forward, and the sums of dy and dy (x - mean) between those of a
 /// backward, each in one exchange, in double and in the order of the ranks: the results are those of the whole batch to

@@ -193,10 +193,12 @@ struct ExtendedPasses {
                        const SumsOf& sums_of, Workspace<A>& workspace, Workspace<A>& arrays) {
     const Index channels = call.view.channels, first = group * channels;
     const bool per_sample = call.parameters.per_sample();
-    arrays.resize(static_cast<std::size_t>((4 + WeightedGradientArrays<A>::count + 2) * channels));
+    arrays.resize(
+        static_cast<std::size_t>((4 + WeightedGradientArrays<A>::count + 2 + GradientArrays<A>::count) * channels));
     const auto recomputed = quantities_in<NormalizeArrays<A>>(arrays.data(), channels);
     const auto coefficients = quantities_in<WeightedGradientArrays<A>>(recomputed.shift() + channels, channels);
     A *const dy = coefficients.slope() + channels, *const products = dy + channels;  // of one box
+    const auto plain_coefficients = quantities_in<GradientArrays<A>>(products + channels, channels);
     A *const total_dy = coefficients.offset(), *const total_products = coefficients.slope();
     std::fill_n(total_dy, channels, A(0));
     std::fill_n(total_products, channels, A(0));
@@ -206,6 +208,9 @@ struct ExtendedPasses {
     settings.fused.constant = constant;
     settings.has_weights = call.weights.kind != WeightKind::none;
     settings.is_mask = call.has_mask();
+    // The plain kernels, which are faster, where there is nothing to do for the others.
+    const bool plain = !settings.has_weights && !per_sample && !constant && tensors.residual_grad.data == nullptr &&
+                       call.settings.slope == A(1);
     const auto in_box = [&](const Box& box, const Elements<const T>& elements) {
       return elements.data == nullptr ? box.of(tensors.x) : box.of(elements);
     };
@@ -225,6 +230,10 @@ struct ExtendedPasses {
       accumulate_gradients<T>(
           device, box.view, work_of_sums<T>(device, box.view, parts, true), workspace,
           [&](const Tile& tile, const Prefetches& prefetches, const GradientSumArrays<A>& sums) {
+            if (plain) {
+              return accumulate_gradients(box.view, tile, prefetches, parts[0], parts[1], recomputed.mean(), false,
+                                          sums);
+            }
             run_kernel<AccumulateWeightedGradients, T>(best_isa(), box.view, tile, parts, recomputed, settings,
                                                        prefetches, sums);
           },
@@ -249,6 +258,16 @@ struct ExtendedPasses {
       if (global)
         sums_of(0, c, weight_gradient(normalizers.at(first + c), total_dy[c], total_products[c]), total_dy[c]);
       const A scale = call.parameters.weight.template at<A>(0, c, 1);
+      if (plain) {
+        const Normalizer<A> k = normalizers.at(first + c);
+        const A part = weight == A(0) ? A(0) : A(share / weight);
+        // No value is farther than sqrt(n) standard deviations from the mean of n.
+        const A std = k.inv_std == A(0) ? A(0) : A(A(1) / k.inv_std);
+        const A deviation = k.offset == A(0) ? A(std * square_root(AlgebraPack<A>::One::all(weight)).v[0]) : A(0);
+        set_plain_coefficients(k, scale * k.r * k.inv_std, total_dy[c] * part,
+                               total_products[c] * part * k.inv_std * k.inv_std, deviation,
+                               from_channel(plain_coefficients, c));
+      }
       total_dy[c] = scale * total_dy[c];
       total_products[c] = scale * total_products[c];
     }
@@ -263,6 +282,11 @@ struct ExtendedPasses {
     }
 
     call.for_each_unit(group, [&](Index sample, const Box& box) {
+      if (plain) {
+        apply_gradients(device, box.view, Operands<T, 2>{{box.of(tensors.x), box.of(tensors.dy)}, {box.of(tensors.dx)}},
+                        plain_coefficients);
+        return;
+      }
       set_forward(sample);
       for (Index c = 0; c < channels; ++c) {
         const Normalizer<A> k = normalizers.at(first + c);
@@ -295,6 +319,18 @@ struct ExtendedPasses {
  private:
   static A weight_gradient(const Normalizer<A>& k, const A& dy, const A& centered) {
     return k.r * (centered * k.inv_std) + k.d * dy;
+  }
+
+  // The coefficients of the plain kernel's dx, which is that of the weighted one for weights of 1:
+  // ((dy - mean_dy) - (x - mean) * projection) * scale.
+  static void set_plain_coefficients(const Normalizer<A>& k, const A& scale, const A& mean_dy, const A& projection,
+                                     const A& max_deviation, const GradientArrays<A>& result) {
+    *result.mean_dy() = mean_dy + k.offset * projection;
+    *result.mean() = k.mean;
+    *result.mean_residual() = k.mean_residual;
+    *result.projection() = projection;
+    *result.scale() = scale;
+    *result.max_deviation() = max_deviation;
   }
 
   // The coefficients of y for one channel.

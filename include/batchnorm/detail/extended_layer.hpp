@@ -97,6 +97,7 @@ struct ExtendedLayer {
       });
     }
     layer.saved.swap(saved);
+    make_room(layer.saved, saved, layer.kept_parameters());
     layer.extended = &table;  // for a backward that is handed less than it needs
   }
 
@@ -361,6 +362,18 @@ struct ExtendedLayer {
     };
     const ExtendedStatistics<A>& more = saved.extended_;
     return {all.mean(), all.mean_residual(), all.inv_std(), some(more.offset), some(more.r), some(more.d)};
+  }
+
+  // As much in the statistics that the next forward will write, so that it allocates nothing.
+  static void make_room(const Saved& like, Saved& next, Index parameters) {
+    if (next.mean_.size() != like.mean_.size()) next.resize(like.mean_.size(), parameters);
+    const auto reserve = [](std::vector<A>& values, const std::vector<A>& as) { values.reserve(as.size()); };
+    reserve(next.extended_.offset, like.extended_.offset);
+    reserve(next.extended_.r, like.extended_.r);
+    reserve(next.extended_.d, like.extended_.d);
+    reserve(next.extended_.group_weight, like.extended_.group_weight);
+    reserve(next.extended_.share, like.extended_.share);
+    reserve(next.extended_.own_weight, like.extended_.own_weight);
   }
 
   // The share of a group's own statistics in what normalizes it.
