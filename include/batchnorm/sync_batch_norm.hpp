@@ -299,17 +299,17 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
   /// A layer as BatchNorm(options), on every process of the communicator. Collective: throws std::invalid_argument on
   /// all of them where the numbers of channels or other options differ (the channel axis may), and std::runtime_error
   /// on the others where one of them throws.
-  SyncBatchNorm(const BatchNormOptions& options, const Communicator& communicator)
-      : SyncBatchNorm(communicator, options) {}
+  SyncBatchNorm(const BatchNormOptions& settings, const Communicator& communicator)
+      : SyncBatchNorm(communicator, settings) {}
 
   /// The same with an activation.
-  SyncBatchNorm(const FusedBatchNormOptions& options, const Communicator& communicator)
-      : SyncBatchNorm(communicator, options) {}
+  SyncBatchNorm(const FusedBatchNormOptions& settings, const Communicator& communicator)
+      : SyncBatchNorm(communicator, settings) {}
 
   /// Does not compile, with a sentence that says why.
   template <bool Fused>
-  SyncBatchNorm(const ExtendedBatchNormOptions<Fused, true>& options, const Communicator& communicator)
-      : SyncBatchNorm(communicator, static_cast<const BatchNormOptions&>(options)) {
+  SyncBatchNorm(const ExtendedBatchNormOptions<Fused, true>& settings, const Communicator& communicator)
+      : SyncBatchNorm(communicator, static_cast<const BatchNormOptions&>(settings)) {
     static_assert(never<Communicator>,
                   "batchnorm: SyncBatchNorm takes neither ghost batches nor renormalization: they are for batches too "
                   "large or too "
@@ -468,8 +468,8 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
   }
 
   template <class Options>
-  SyncBatchNorm(const Communicator& communicator, const Options& options)
-      : Base(made(communicator, options)), merges_(communicator) {
+  SyncBatchNorm(const Communicator& communicator, const Options& settings)
+      : Base(made(communicator, settings)), merges_(communicator) {
     this->layer_.extended = &detail::ExtendedLayer<T, Dims>::table;
     connect();
   }
@@ -478,19 +478,19 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
 
   // The constructor's exchange: whether this process has a layer, its channels, and the hash of its options.
   template <class Options>
-  static Base made(const Communicator& communicator, const Options& options) {
+  static Base made(const Communicator& communicator, const Options& settings) {
     bool told = false;
     std::vector<double> all(3 * static_cast<std::size_t>(communicator.size()));
     const auto tell = [&](bool failed) {
       told = true;
-      const double mine[3] = {failed ? 1.0 : 0.0, static_cast<double>(options.num_features()),
-                              static_cast<double>(detail::hash_of(options))};
+      const double mine[3] = {failed ? 1.0 : 0.0, static_cast<double>(settings.num_features()),
+                              static_cast<double>(detail::hash_of(settings))};
       communicator.all_gather(mine, 3, all.data());
     };
     const auto make = [&] {
-      detail::require(options.num_features() >= 1,
-                      "expected the number of channels in the options of a SyncBatchNorm, got none");
-      Base result(options);
+      detail::require(settings.num_features() >= 1,
+                      "expected the number of channels in the settings of a SyncBatchNorm, got none");
+      Base result(settings);
       tell(false);
       check_agreement(all);
       return result;

@@ -7,6 +7,7 @@
 #include <boost/multiprecision/cpp_bin_float.hpp>
 #include <boost/multiprecision/eigen.hpp>
 #include <functional>
+#include <vector>
 
 #include "../catch.hpp"
 #include "../fused_kernels.hpp"
@@ -62,6 +63,12 @@ void every_pass(const X& x, const X& dy, Y&& y, Eigen::Index channels, bool rare
   fused.infer(x, y, batchnorm::residual(dy));
   fused.forward(x, y);
   fused.backward(x, dy, y);
+  const std::vector<float> w(static_cast<std::size_t>(fused.saved_statistics().shape()[0]), 0.5F);
+  fused.forward(x, y, batchnorm::sample_weight(w), batchnorm::residual(dy));
+  fused.backward(x, dy, y, batchnorm::sample_weight(w), batchnorm::output(x));
+  const std::vector<bool> m(w.size(), true);
+  fused.forward(x, y, batchnorm::mask(m));
+  fused.infer(x, y, batchnorm::mask(m));
   batchnorm::BasicMoments<A> moments(channels);
   moments.add(x);
   batchnorm::NormalizeCoefficients<A> k{moments.mean(), moments.mean_residual(), moments.mean(), moments.mean()};
