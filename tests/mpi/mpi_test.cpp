@@ -245,6 +245,7 @@ TEST_CASE("the program's own messages are not taken for the layer's") {
   Layer<> layer(BatchNormOptions(channels), communicator);
   for (int i = 0; i < 3; ++i) layer.backward(x, layer.forward(x));
   CHECK(received == -1);
+  MPI_Barrier(world());  // nobody has sent it before all have looked
   MPI_Send(&sent, 1, MPI_DOUBLE, next, 0, world());
   MPI_Wait(&request, MPI_STATUS_IGNORE);
   CHECK(received == 42);
