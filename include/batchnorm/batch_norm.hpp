@@ -697,6 +697,7 @@ class BatchNorm {
         extras.extended = extended_table<true>();
         extras.weights = &weights;
         run();
+        extras.weights = nullptr;
       }
     } else {
       static_cast<void>(shape), static_cast<void>(memory), static_cast<void>(extras), (static_cast<void>(tags), ...);
@@ -731,10 +732,12 @@ class BatchNorm {
                 detail::parameter_of<Param>("the bias's gradient", grads.bias, samples, channels)};
             extras.parameter_grads = &written;
             run();
+            extras.parameter_grads = nullptr;
           }
         } else {
           run();
         }
+        extras.parameters = nullptr;
       }
     } else {
       static_cast<void>(device), static_cast<void>(shape), static_cast<void>(extras), (static_cast<void>(tags), ...);
