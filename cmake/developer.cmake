@@ -54,6 +54,8 @@ if(BATCHNORM_BUILD_TESTS)
 endif()
 enable_testing()
 
+include("${CMAKE_CURRENT_LIST_DIR}/developer_mpi.cmake")
+
 foreach(part IN ITEMS examples tests benchmarks)
   string(TOUPPER "BATCHNORM_BUILD_${part}" wanted)
   if(${wanted} AND EXISTS "${PROJECT_SOURCE_DIR}/${part}/CMakeLists.txt")
