@@ -367,7 +367,10 @@ Differences compare(const Case& c, std::uint64_t seed) {
   const auto keep = [](Real& largest, Real difference) {
     if (!(difference <= largest)) largest = difference;  // a NaN stays
   };
-  auto [p, s, x, dy] = setting_for<T, Layout>(c, seed);
+  Setting<T, Layout> setting = setting_for<T, Layout>(c, seed);
+  Problem& p = setting.p;
+  Subject<T, Layout>& s = setting.s;
+  std::vector<Real>&x = setting.x, &dy = setting.dy;
   const auto at = [&](const Tensor4<T, Layout>& tensor, std::size_t k) {
     const auto& i = p.at[k].index;
     return real(tensor(i[0], i[1], i[2], i[3]));

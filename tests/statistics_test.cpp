@@ -553,3 +553,34 @@ TEST_CASE("weighted moments are those of repeated samples, and pool with others 
                  "5 samples, got 2"));
   CHECK(weighted.count() == 24);
 }
+
+TEST_CASE("a mask of samples gives what the other samples give alone, with a residual and relu too") {
+  Random random(25);
+  const Tensor x = random_tensor(random, {6, 4, 3, 2}), r = random_tensor(random, {6, 4, 3, 2}),
+               dy = random_tensor(random, {6, 4, 3, 2});
+  const std::vector<bool> m = {true, true, true, false, true, false};
+  const std::vector<Index> kept = {0, 1, 2, 4};
+  const auto only = [&](const Tensor& of) {
+    Tensor result(4, 4, 3, 2);
+    for (std::size_t k = 0; k < kept.size(); ++k) {
+      std::copy_n(of.data() + kept[k] * 24, 24, result.data() + static_cast<Index>(k) * 24);
+    }
+    return result;
+  };
+  for (const bool activated : {true, false}) {
+    const auto options = BatchNormOptions(4).activation(activated ? Activation(Activation::relu) : Activation::none);
+    Layer masked(options), alone(options);
+    const Tensor y = masked.forward(x, mask(m), batchnorm::residual(r));
+    const auto [dx, dr] = masked.backward(x, dy, batchnorm::output(y), mask(m));
+    const Tensor other_y = alone.forward(only(x), batchnorm::residual(only(r)));
+    const auto [other_dx, other_dr] = alone.backward(only(x), only(dy), batchnorm::output(other_y));
+    CHECK(largest_difference(only(y), other_y) < 1e-14);
+    CHECK(largest_difference(only(dx), other_dx) < 1e-14);
+    CHECK(largest_difference(only(dr), other_dr) == 0);
+    for (const Index n : {3, 5}) {
+      CHECK(largest_difference(samples_of(y, n, n + 1), samples_of(y, n, n + 1) * 0.0) == 0);
+      CHECK(largest_difference(samples_of(dr, n, n + 1), samples_of(dr, n, n + 1) * 0.0) == 0);
+      CHECK(largest_difference(samples_of(dx, n, n + 1), samples_of(dx, n, n + 1) * 0.0) == 0);
+    }
+  }
+}
