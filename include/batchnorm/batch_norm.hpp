@@ -13,7 +13,7 @@
 #include "batchnorm/detail/call.hpp"
 #include "batchnorm/detail/extended_layer.hpp"
 #include "batchnorm/detail/interface/values.hpp"
-#include "batchnorm/detail/layer.hpp"
+#include "batchnorm/detail/layer_backward.hpp"
 #include "batchnorm/frozen_batch_norm.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/running_statistics.hpp"
