@@ -664,3 +664,78 @@ TEST_CASE("frozen() hands the activation on") {
   const Eigen::Tensor<float, 3, Eigen::RowMajor> z = layer.infer(x, batchnorm::residual(r));
   for (Eigen::Index i = 0; i < x.size(); ++i) REQUIRE(y.data()[i] == Approx(z.data()[i]).margin(1e-6));
 }
+
+TEST_CASE("a mask makes what it is 0 for 0, after the residual, the activation and f, in every order of memory") {
+  const auto f = [](const auto& a) { return a + 1; };
+  const auto check = [&](auto layout, int axis) {
+    using Tensor = Eigen::Tensor<float, 4, decltype(layout)::value>;
+    batchnorm::FrozenBatchNorm<float> bn(std::vector<float>{2, 3}, std::vector<float>{1, -1},
+                                         std::vector<float>{0.5f, 0}, std::vector<float>{1, 4}, 0, axis);
+    bn.set_activation(batchnorm::Activation::relu);
+    std::array<Index, 4> sizes = {3, 4, 5, 6};
+    sizes[static_cast<std::size_t>(axis)] = 2;
+    const std::size_t sample_axis = axis == 0 ? 3 : 0;
+    Tensor x(sizes), r(sizes), y(sizes), plain(sizes);
+    x.setRandom();
+    r.setRandom();
+    std::array<Index, 3> without{};
+    for (std::size_t i = 0, k = 0; i < 4; ++i) {
+      if (static_cast<int>(i) != axis) without[k++] = sizes[i];
+    }
+    Eigen::Tensor<bool, 3, decltype(layout)::value> positions(without);
+    std::vector<int> samples;
+    for (Index i = 0; i < positions.size(); ++i) positions.data()[i] = i % 3 != 1;
+    for (Index n = 0; n < sizes[sample_axis]; ++n) samples.push_back(n % 2 == 0 ? 1 : 0);
+    bn.apply(x, plain, batchnorm::residual(r), f);
+    const auto compare = [&](const auto& lets_through) {
+      std::array<Index, 4> i{};
+      for (i[0] = 0; i[0] < sizes[0]; ++i[0]) {
+        for (i[1] = 0; i[1] < sizes[1]; ++i[1]) {
+          for (i[2] = 0; i[2] < sizes[2]; ++i[2]) {
+            for (i[3] = 0; i[3] < sizes[3]; ++i[3]) REQUIRE(y(i) == (lets_through(i) ? plain(i) : 0));
+          }
+        }
+      }
+    };
+    bn.apply(x, y, batchnorm::residual(r), batchnorm::mask(samples), f);
+    compare([&](const auto& i) { return samples[static_cast<std::size_t>(i[sample_axis])] == 1; });
+    bn.apply(x, y, batchnorm::mask(positions), batchnorm::residual(r), f);
+    compare([&](const auto& i) {
+      std::array<Index, 3> place{};
+      for (std::size_t d = 0, k = 0; d < 4; ++d) {
+        if (static_cast<int>(d) != axis) place[k++] = i[d];
+      }
+      return positions(place);
+    });
+    STATIC_REQUIRE(noexcept(bn.apply(x, y, batchnorm::mask(positions))));
+  };
+  for (const int axis : {0, 1, 2, 3}) {
+    check(std::integral_constant<int, Eigen::RowMajor>(), axis);
+    check(std::integral_constant<int, Eigen::ColMajor>(), axis);
+  }
+}
+
+TEST_CASE("matrices, vectors and pointers take a mask as tensors do") {
+  batchnorm::FrozenBatchNorm<float> bn(3);
+  Eigen::MatrixXf big = Eigen::MatrixXf::Random(9, 6), y = Eigen::MatrixXf::Ones(9, 6);
+  Eigen::Array<bool, Eigen::Dynamic, 1> m(5);
+  m << true, false, true, true, false;
+  bn.apply(big.block(1, 2, 5, 3), y.block(1, 2, 5, 3), batchnorm::mask(m));
+  for (Index i = 0; i < 9; ++i) {
+    for (Index j = 0; j < 6; ++j) {
+      const bool inside = i >= 1 && i < 6 && j >= 2 && j < 5;
+      REQUIRE(y(i, j) == (!inside ? 1 : m(i - 1) ? big(i, j) : 0));
+    }
+  }
+  const std::array<int, 3> through = {0, 1, 0};
+  const float x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  float out[9];
+  bn.apply(x, out, 3, 1, batchnorm::mask(through));  // three samples of three channels
+  for (int i = 0; i < 9; ++i) CHECK(out[i] == (i / 3 == 1 ? x[i] : 0));
+  bn.apply(x, out, 1, 3, batchnorm::mask(through));  // three positions of each channel
+  for (int i = 0; i < 9; ++i) CHECK(out[i] == (i % 3 == 1 ? x[i] : 0));
+  const Eigen::VectorXf sample = Eigen::VectorXf::Random(3);
+  Eigen::VectorXf masked(3);
+  bn.apply(sample, masked, batchnorm::mask(std::vector<bool>{false}));
+  CHECK(masked == Eigen::VectorXf::Zero(3));
+}

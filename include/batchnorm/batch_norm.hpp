@@ -12,9 +12,8 @@
 #include "batchnorm/as_vector.hpp"
 #include "batchnorm/detail/call.hpp"
 #include "batchnorm/detail/extended_layer.hpp"
-#include "batchnorm/detail/interface/positions.hpp"
 #include "batchnorm/detail/interface/values.hpp"
-#include "batchnorm/detail/layer.hpp"
+#include "batchnorm/detail/layer_backward.hpp"
 #include "batchnorm/frozen_batch_norm.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/running_statistics.hpp"
@@ -367,9 +366,9 @@ class BatchNorm {
     if constexpr (!detail::check_call<detail::Call::forward, Dims, First, Rest...>()) {
       return NoResult();
     } else if constexpr (detail::is_input<Dims, First>) {
-      return forward_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
+      return run_forward(*this, Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
     } else {
-      return forward_on(first, std::forward<Rest>(rest)...);
+      return run_forward(*this, first, std::forward<Rest>(rest)...);
     }
   }
 
@@ -391,9 +390,9 @@ class BatchNorm {
     if constexpr (!detail::check_call<detail::Call::forward, Dims, First, Rest...>()) {
       return NoResult();
     } else if constexpr (detail::is_input<Dims, First>) {
-      return infer_on(Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
+      return run_forward(*this, Eigen::DefaultDevice(), first, std::forward<Rest>(rest)...);
     } else {
-      return infer_on(first, std::forward<Rest>(rest)...);
+      return run_forward(*this, first, std::forward<Rest>(rest)...);
     }
   }
 
@@ -698,6 +697,7 @@ class BatchNorm {
         extras.extended = extended_table<true>();
         extras.weights = &weights;
         run();
+        extras.weights = nullptr;
       }
     } else {
       static_cast<void>(shape), static_cast<void>(memory), static_cast<void>(extras), (static_cast<void>(tags), ...);
@@ -732,24 +732,17 @@ class BatchNorm {
                 detail::parameter_of<Param>("the bias's gradient", grads.bias, samples, channels)};
             extras.parameter_grads = &written;
             run();
+            extras.parameter_grads = nullptr;
           }
         } else {
           run();
         }
+        extras.parameters = nullptr;
       }
     } else {
       static_cast<void>(device), static_cast<void>(shape), static_cast<void>(extras), (static_cast<void>(tags), ...);
       run();
     }
-  }
-
-  template <class Device, class X, class... Rest>
-  auto forward_on(const Device& device, const X& x, Rest&&... rest) {
-    return run_forward(*this, device, x, std::forward<Rest>(rest)...);
-  }
-  template <class Device, class X, class... Rest>
-  auto infer_on(const Device& device, const X& x, Rest&&... rest) const {
-    return run_forward(*this, device, x, std::forward<Rest>(rest)...);
   }
 
   // forward for a layer, infer for a const one.

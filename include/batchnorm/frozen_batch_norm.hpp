@@ -170,6 +170,11 @@ class FrozenBatchNorm {
   /// After y may come `residual(r)`, which is added before the activation: r is of the kind, shape and storage order of
   /// x, a pointer where x is one, and lies apart from y.
   ///
+  /// Before f may come `mask(m)` too: y is 0 where m is 0 or false, whatever x holds there and after all else. m has a
+  /// value for each sample, those along axis 0, or along the last axis where the channels are on axis 0; or for each
+  /// position, in a tensor of x's shape and layout without the channels, or of outer * inner values for pointers. It
+  /// may be an Eigen vector, a tensor, or a container with operator[] and size(). Another size is an eigen_assert.
+  ///
   /// The last argument may be a function `f`, an activation most often, that takes an Eigen array expression and gives
   /// another: y = f(normalized x). Written for all numbers at once, as in `[](const auto& a) { return a.tanh(); }`, it
   /// is computed by vector instructions. It has to take its argument by const reference, and works number by number: it
@@ -191,12 +196,8 @@ class FrozenBatchNorm {
   /// One sample, and then a residual, or f, which is given a column of channels() numbers, or both.
   template <class Extra, class... F, std::enable_if_t<!is_index<Extra>::value, int> = 0>
   void apply(const T* x, T* y, Extra&& extra, F&&... f) const noexcept {
-    if (in_range_) {
-      detail::frozen::normalize_samples(1, channels(), coefficients(), x, 0, y, 0);
-    } else {
-      normalize_sample_exactly(x, y);
-    }
-    with_extras([&](const auto& r, auto& g) { finish_sample(y, r, g); }, extra, f...);
+    with_mask([&](auto&... extras) { apply_sample(x, y, extras...); },
+              [&](const auto& m) { clear_masked(y, 1, 1, 1, false, m); }, extra, f...);
   }
 
   /// A tensor of shape [outer, channels(), inner] whose last axis is contiguous: inner is 1 for channels-last data.
@@ -209,7 +210,8 @@ class FrozenBatchNorm {
   /// The same, and then a residual, or f, or both.
   template <class Extra, class... F>
   void apply(const T* x, T* y, Index outer, Index inner, Extra&& extra, F&&... f) const noexcept {
-    with_extras([&](const auto& r, auto& g) { apply_and_finish(x, y, outer, inner, r, g); }, extra, f...);
+    with_mask([&](auto&... extras) { apply_memory(x, y, outer, inner, extras...); },
+              [&](const auto& m) { clear_masked(y, outer, inner, outer, false, m); }, extra, f...);
   }
 
   /// Dense Eigen objects that lie in memory, with any strides: Matrix, Array, Map, Ref, Block, or Eigen tensors of any
@@ -219,7 +221,9 @@ class FrozenBatchNorm {
   template <class X, class Y, class... Extras, std::enable_if_t<!takes_pointers<const X&, Y>::value, int> = 0>
   void apply(const X& x, Y&& y, Extras&&... extras) const noexcept {
     constexpr ArgumentKind kind = detail::frozen::check_arguments<T, X, Y>();
-    apply_to(std::integral_constant<ArgumentKind, kind>(), x, y, extras...);
+    using Kind = std::integral_constant<ArgumentKind, kind>;
+    with_mask([&](auto&... others) { apply_to(Kind(), x, y, others...); },
+              [&](const auto& m) { clear_masked(Kind(), y, m); }, extras...);
   }
   ///@}
 
@@ -308,6 +312,10 @@ class FrozenBatchNorm {
 
   // --- From what people hold to pointers and strides.
 
+  using Dense = std::integral_constant<ArgumentKind, ArgumentKind::dense>;
+  using Tensor = std::integral_constant<ArgumentKind, ArgumentKind::tensor>;
+  using Wrong = std::integral_constant<ArgumentKind, ArgumentKind::other>;  // a sentence has told of it
+
   // In place of a residual that is not there, and of an f.
   struct Absent {};
   struct Identity {
@@ -321,6 +329,110 @@ class FrozenBatchNorm {
   struct is_residual : std::false_type {};
   template <class R>
   struct is_residual<detail::Residual<R>> : std::true_type {};
+
+  template <class X>
+  struct is_mask : std::false_type {};
+  template <class M>
+  struct is_mask<detail::Mask<M>> : std::true_type {};
+  // Whether a mask is the first or the second of some extras.
+  template <class... Extras>
+  struct has_mask : std::false_type {};
+  template <class First>
+  struct has_mask<First> : is_mask<First> {};
+  template <class First, class Second, class... Rest>
+  struct has_mask<First, Second, Rest...>
+      : std::integral_constant<bool, is_mask<First>::value || is_mask<Second>::value> {};
+
+  // Calls run with what follows y but for a mask, and then clear with that.
+  template <class Run, class Clear, class... Extras,
+            std::enable_if_t<!has_mask<std::remove_const_t<Extras>...>::value, int> = 0>
+  static void with_mask(const Run& run, const Clear&, Extras&... extras) noexcept {
+    run(extras...);
+  }
+  template <class Run, class Clear, class M, class... Extras>
+  static void with_mask(const Run& run, const Clear& clear, const detail::Mask<M>& mask, Extras&... extras) noexcept {
+    run(extras...);
+    clear(mask.value);
+  }
+  template <class Run, class Clear, class R, class M, class... Extras>
+  static void with_mask(const Run& run, const Clear& clear, const detail::Residual<R>& r, const detail::Mask<M>& mask,
+                        Extras&... extras) noexcept {
+    run(r, extras...);
+    clear(mask.value);
+  }
+
+  void apply_sample(const T* x, T* y) const noexcept { apply(x, y); }
+  template <class Extra, class... F>
+  void apply_sample(const T* x, T* y, Extra& extra, F&... f) const noexcept {
+    if (in_range_) {
+      detail::frozen::normalize_samples(1, channels(), coefficients(), x, 0, y, 0);
+    } else {
+      normalize_sample_exactly(x, y);
+    }
+    with_extras([&](const auto& r, auto& g) { finish_sample(y, r, g); }, extra, f...);
+  }
+
+  // Whether a mask lets the k-th sample or position through.
+  template <class M, std::enable_if_t<detail::frozen::argument_kind<M>::value == ArgumentKind::tensor, int> = 0>
+  static bool lets_through(const M& m, Index k) noexcept {
+    return static_cast<bool>(m.data()[k]);
+  }
+  template <class M, std::enable_if_t<detail::frozen::is_dense<M>::value, int> = 0>
+  static bool lets_through(const M& m, Index k) noexcept {
+    return static_cast<bool>(m.coeff(eigen_size(k)));
+  }
+  template <class M, std::enable_if_t<detail::frozen::argument_kind<M>::value == ArgumentKind::other, int> = 0>
+  static bool lets_through(const M& m, Index k) noexcept {
+    return static_cast<bool>(m[static_cast<std::size_t>(k)]);
+  }
+
+  // Of [outer, channels, inner] in memory, whose samples are as many outer steps each or, if `fast`, every so many
+  // numbers of a row.
+  template <class M>
+  void clear_masked(T* y, Index outer, Index inner, Index samples, bool fast, const M& m) const noexcept {
+    const Index positions = outer * inner, size = static_cast<Index>(m.size());
+    eigen_assert((size == positions || size == samples) &&
+                 "batchnorm: the mask has a value neither for each sample nor for each position");
+    for (Index p = 0; p < positions; ++p) {
+      if (lets_through(m, size == positions ? p : fast ? p % samples : p / (positions / samples))) continue;
+      T* const first = y + p / inner * channels() * inner + p % inner;
+      for (Index c = 0; c < channels(); ++c) first[c * inner] = T(0);
+    }
+  }
+  template <class Y, class M>
+  void clear_masked(Dense, Y& y, const M& m) const noexcept {
+    using Plain = std::decay_t<Y>;
+    const int axis = channel_axis_ < 0 ? channel_axis_ + 2 : channel_axis_;
+    const bool vector = Plain::IsVectorAtCompileTime;
+    const Index samples = vector ? 1 : axis == 0 ? y.cols() : y.rows();
+    eigen_assert(static_cast<Index>(m.size()) == samples && "batchnorm: the mask has a value for each sample");
+    for (Index s = 0; s < samples; ++s) {
+      if (lets_through(m, s)) continue;
+      for (Eigen::Index c = 0; c < eigen_size(channels()); ++c) {
+        const Eigen::Index at = eigen_size(s);
+        const bool channels_in_rows = vector ? y.cols() == 1 : axis == 0;
+        y.coeffRef(channels_in_rows ? c : at, channels_in_rows ? at : c) = T(0);
+      }
+    }
+  }
+  template <class Y, class M>
+  void clear_masked(Tensor, Y& y, const M& m) const noexcept {
+    using Plain = std::decay_t<Y>;
+    constexpr int rank = Plain::NumDimensions;
+    constexpr bool row_major = static_cast<int>(Plain::Layout) == static_cast<int>(Eigen::RowMajor);
+    const int axis = rank == 1 ? 0 : channel_axis_ < 0 ? channel_axis_ + rank : channel_axis_;
+    Index before = 1, after = 1, samples = 1;
+    for (int i = 0; i < rank; ++i) {
+      const auto size = static_cast<Index>(y.dimension(static_cast<unsigned char>(i)));
+      if (i < axis) before *= size;
+      if (i > axis) after *= size;
+      if (rank > 1 && i == (axis == 0 ? rank - 1 : 0)) samples = size;
+    }
+    clear_masked(y.data(), row_major ? before : after, row_major ? after : before, samples, (axis != 0) != row_major,
+                 m);
+  }
+  template <class Y, class M>
+  void clear_masked(Wrong, Y&, const M&) const noexcept {}
 
   // Calls run(r, f) with what follows y: a residual, f, or both.
   template <class Run, class R>
@@ -406,10 +518,6 @@ class FrozenBatchNorm {
     }
   }
 
-  using Dense = std::integral_constant<ArgumentKind, ArgumentKind::dense>;
-  using Tensor = std::integral_constant<ArgumentKind, ArgumentKind::tensor>;
-  using Wrong = std::integral_constant<ArgumentKind, ArgumentKind::other>;  // a sentence has told of it
-
   template <class... Arguments>
   static void apply_to(Wrong, Arguments&...) noexcept {}
 
@@ -487,6 +595,8 @@ class FrozenBatchNorm {
   static const T* memory_of(const R& r) noexcept {
     return r.data();
   }
+  static const T* memory_of(const T* const& r) noexcept { return r; }
+  static const T* memory_of(T* const& r) noexcept { return r; }
   static Absent memory_of(const Absent&) noexcept { return {}; }
 
   // --- The loops. Strides are between numbers.

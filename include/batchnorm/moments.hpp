@@ -6,8 +6,8 @@
 #include <initializer_list>
 #include <vector>
 
-#include "batchnorm/detail/interface/positions.hpp"
 #include "batchnorm/detail/interface/values.hpp"
+#include "batchnorm/detail/positions.hpp"
 #include "batchnorm/detail/primitives.hpp"
 #include "batchnorm/options.hpp"
 #include "batchnorm/tags.hpp"

@@ -284,6 +284,8 @@ template <class T, int Dims, class Communicator>
 class SyncBatchNorm : private BatchNorm<T, Dims> {
   using Base = BatchNorm<T, Dims>;
   static_assert(detail::check_communicator_type<Communicator>(), "the check has said what is wrong");
+  // In place of what is none, so that no other error follows.
+  using Checked = std::conditional_t<detail::is_communicator<Communicator>, Communicator, SingleProcess>;
   static_assert(std::is_same_v<typename Base::Accumulator, double>,
                 "batchnorm: SyncBatchNorm exchanges doubles: T is float, double, Eigen::half or Eigen::bfloat16");
 
@@ -327,7 +329,7 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
   ~SyncBatchNorm() = default;
 
   /// The processes that share the batch.
-  const Communicator& communicator() const { return merges_.communicator(); }
+  const auto& communicator() const { return merges_.communicator(); }
   /// The layer as any other, to look at, to save and to deploy.
   const BatchNorm<T, Dims>& layer() const { return *this; }
 
@@ -399,7 +401,7 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
   /// to normalize by, or to move the running ones.
   template <class First, class... Rest>
   auto forward(const First& first, Rest&&... rest) {
-    Pass pass(*this, this->layer_.takes_batch(), detail::Merges<Communicator>::moment_numbers);
+    Pass pass(*this, this->layer_.takes_batch(), detail::Merges<Checked>::moment_numbers);
     return Base::forward(first, std::forward<Rest>(rest)...);
   }
 
@@ -423,7 +425,7 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
     const SavedStatistics* saved = &saved_statistics();
     (find_saved(saved, rest), ...);
     Pass pass(*this, detail::ExtendedLayer<T, Dims>::is_synchronized(*saved),
-              detail::Merges<Communicator>::gradient_numbers);
+              detail::Merges<Checked>::gradient_numbers);
     return Base::backward(first, std::forward<Rest>(rest)...);
   }
 
@@ -455,12 +457,21 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
     }
 
    private:
-    detail::Exchange<Communicator>& exchange_;
+    detail::Exchange<Checked>& exchange_;
     detail::Index channels_;
     std::size_t numbers_;
     int exceptions_;
     bool collective_;
   };
+
+  static const Checked& checked(const Communicator& communicator) {
+    if constexpr (detail::is_communicator<Communicator>) {
+      return communicator;
+    } else {
+      static const SingleProcess none;
+      return none;
+    }
+  }
 
   template <class X>
   static void find_saved(const SavedStatistics*& saved, const X& argument) {
@@ -469,7 +480,7 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
 
   template <class Options>
   SyncBatchNorm(const Communicator& communicator, const Options& settings)
-      : Base(made(communicator, settings)), merges_(communicator) {
+      : Base(made(checked(communicator), settings)), merges_(checked(communicator)) {
     this->layer_.extended = &detail::ExtendedLayer<T, Dims>::table;
     connect();
   }
@@ -478,7 +489,7 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
 
   // The constructor's exchange: whether this process has a layer, its channels, and the hash of its options.
   template <class Options>
-  static Base made(const Communicator& communicator, const Options& settings) {
+  static Base made(const Checked& communicator, const Options& settings) {
     bool told = false;
     std::vector<double> all(3 * static_cast<std::size_t>(communicator.size()));
     const auto tell = [&](bool failed) {
@@ -523,7 +534,7 @@ class SyncBatchNorm : private BatchNorm<T, Dims> {
     }
   }
 
-  detail::Merges<Communicator> merges_;
+  detail::Merges<Checked> merges_;
 };
 
 BATCHNORM_NAMESPACE_END

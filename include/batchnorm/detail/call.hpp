@@ -4,6 +4,7 @@
 #define BATCHNORM_DETAIL_CALL_HPP
 
 #include "batchnorm/detail/interface/checks.hpp"
+#include "batchnorm/detail/positions.hpp"
 #include "batchnorm/detail/schedule/device.hpp"
 #include "batchnorm/tags.hpp"
 

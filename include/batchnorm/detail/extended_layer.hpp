@@ -4,7 +4,7 @@
 #define BATCHNORM_DETAIL_EXTENDED_LAYER_HPP
 
 #include "batchnorm/detail/extended.hpp"
-#include "batchnorm/detail/layer.hpp"
+#include "batchnorm/detail/layer_backward.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {

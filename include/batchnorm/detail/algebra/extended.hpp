@@ -56,7 +56,11 @@ template <class A>
 Normalizer<A> batch_normalizer(const ChannelMoments<A>& moments, const A& weight, double epsilon) {
   using One = typename AlgebraPack<A>::One;
   if (weight == A(0)) return {A(0), A(0), A(0), A(0), A(1), A(0)};  // so that y is the bias
-  return {moments.mean, moments.mean_residual, inverse_std(One::all(moments.M2 * (A(1) / weight)), epsilon).v[0], A(0), A(1),
+  return {moments.mean,
+          moments.mean_residual,
+          inverse_std(One::all(moments.M2 * (A(1) / weight)), epsilon).v[0],
+          A(0),
+          A(1),
           A(0)};
 }
 

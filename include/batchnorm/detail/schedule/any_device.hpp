@@ -23,11 +23,12 @@ class AnyDevice {
     }
   }
 
-  Index numThreads() const { return threads_; }
-  int currentThreadId() const { return thread_; }
+  Index numThreads() const { return threads_; }    // NOLINT(readability-identifier-naming)
+  int currentThreadId() const { return thread_; }  // NOLINT(readability-identifier-naming)
 
   /// Calls work(i, i + 1) at once for as many i in [0, n) as threads come, each once.
   template <class Work>
+  // NOLINTNEXTLINE(readability-identifier-naming)
   void parallelFor(Index n, const Eigen::TensorOpCost&, const Work& work) const {
     run_(
         device_, n, [](const void* function, Index i) { (*static_cast<const Work*>(function))(i, i + 1); }, &work);

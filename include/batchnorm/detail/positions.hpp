@@ -1,7 +1,7 @@
 // A mask or weights, one number per sample or per position, from what people hold them in; and parameters of a call.
 
-#ifndef BATCHNORM_DETAIL_INTERFACE_POSITIONS_HPP
-#define BATCHNORM_DETAIL_INTERFACE_POSITIONS_HPP
+#ifndef BATCHNORM_DETAIL_POSITIONS_HPP
+#define BATCHNORM_DETAIL_POSITIONS_HPP
 
 #include <cmath>
 #include <vector>
@@ -156,4 +156,4 @@ constexpr bool check_parameter_type() {
 }  // namespace detail
 BATCHNORM_NAMESPACE_END
 
-#endif  // BATCHNORM_DETAIL_INTERFACE_POSITIONS_HPP
+#endif  // BATCHNORM_DETAIL_POSITIONS_HPP
