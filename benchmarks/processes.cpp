@@ -61,6 +61,7 @@ void measure(const batchnorm::MpiCommunicator& processes, Eigen::Index channels,
   if (processes.rank() == 0) {
     std::printf("%9d %8td %10zu %10.1f %10.1f %10.1f %10.1f\n", processes.size(), channels, 8 * ranks * numbers, gather,
                 by_owners, step_alone, step_together);
+    std::fflush(stdout);
   }
 }
 
@@ -74,7 +75,7 @@ int main(int argc, char** argv) {
       std::printf("%9s %8s %10s %10s %10s %10s %10s\n", "processes", "channels", "bytes", "gather us", "owners us",
                   "alone us", "sync us");
     }
-    for (const Eigen::Index channels : {64, 512, 2048}) measure(processes, channels, 501);
+    for (const Eigen::Index channels : {64, 512, 2048}) measure(processes, channels, 101);
   }
   MPI_Finalize();
 }
