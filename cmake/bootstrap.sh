@@ -6,6 +6,7 @@
 # PRESET is one of:
 #   demo    the claims about batch normalization, measured on real images and drawn
 #   deploy  the example deploy: a network from PyTorch to C++ and back (PyTorch and safetensors: Debian from forky on)
+#   mpi     the tests of layers over the processes of Open MPI and MPICH, and the example train_digits_mpi
 #   test    the tests
 #   bench   the benchmarks and their table
 #   asan    the tests under the address and undefined behaviour sanitizers
@@ -26,7 +27,7 @@ if [[ -n $option && $option != --install-only ]]; then
   exit 2
 fi
 case $preset in
-  demo | deploy | test | bench | asan | tsan | fuzz | docs) ;;
+  demo | deploy | mpi | test | bench | asan | tsan | fuzz | docs) ;;
   -h | --help)
     usage
     exit 0
@@ -45,6 +46,7 @@ example=(libcli11-dev nlohmann-json3-dev zlib1g-dev python3:python3 python3-matp
 case $preset in
   demo) needs+=("${example[@]}" dataset-fashion-mnist) ;;
   deploy) needs+=(libcli11-dev nlohmann-json3-dev python3:python3 python3-torch python3-safetensors) ;;
+  mpi) needs+=(catch2 libcli11-dev nlohmann-json3-dev libopenmpi-dev openmpi-bin libmpich-dev mpich) ;;
   test) needs+=("${example[@]}" catch2 libboost-dev pkgconf:pkg-config binutils:objdump valgrind:valgrind) ;;
   asan | tsan) needs+=(catch2 libboost-dev nlohmann-json3-dev) ;;
   bench) needs+=(libbenchmark-dev python3:python3) ;;

@@ -73,10 +73,14 @@ set(batchnorm_mpi_environment
     PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
 )
 
+# All that the tests with the label mpi need.
+add_custom_target(batchnorm_mpi)
+
 # batchnorm_mpi_executable(TARGET SOURCES...): TARGET_<implementation> for each that is there.
 function(batchnorm_mpi_executable target)
   foreach(mpi IN LISTS batchnorm_mpis)
     add_executable(${target}_${mpi} ${ARGN})
+    add_dependencies(batchnorm_mpi ${target}_${mpi})
     target_link_libraries(${target}_${mpi} PRIVATE ${batchnorm_mpi_target_${mpi}})
   endforeach()
 endfunction()

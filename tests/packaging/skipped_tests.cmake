@@ -14,6 +14,10 @@ set(tests
     "AArch64 gives the same bits with any number of threads"
     "Windows is as exact as Linux"
     "Windows gives the same bits with any number of threads"
+    "processes share a batch by Open MPI"
+    "processes share a batch by MPICH"
+    "packaging.mpi_subdirectory"
+    "packaging.mpi"
     "packaging.pkg_config"
     "docs.pages"
     "packaging.units_apart"
@@ -30,6 +34,7 @@ execute_process(
     -DBATCHNORM_AARCH64_COMPILER=OFF -DBATCHNORM_MINGW_COMPILER=OFF -DPKG_CONFIG=OFF
     -DBATCHNORM_STATES_PYTHON=OFF -DOBJDUMP=OFF -DCLANG_TIDY=OFF
     -DCMAKE_DISABLE_FIND_PACKAGE_Python3=ON
+    -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON -DBATCHNORM_WRAPPER_openmpi=OFF -DBATCHNORM_WRAPPER_mpich=OFF
   OUTPUT_VARIABLE output ERROR_VARIABLE output COMMAND_ERROR_IS_FATAL ANY
 )
 foreach(test IN LISTS tests)
