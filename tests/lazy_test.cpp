@@ -147,6 +147,11 @@ TEST_CASE("each setter brings the channels, and the rest is that of a new layer"
   check([&](Layer& bn) { bn.set_running_var({4, 5, 6}); });
   check([&](Layer& bn) { bn.set_running_stats(Moments(4, values, values)); });
   check([&](Layer& bn) { bn.num_batches_tracked(7).set_weight(values).set_bias(values); });
+  Layer shifted;
+  shifted.set_bias(values);
+  CHECK(shifted.weight()(2) == 1);
+  CHECK(shifted.running_mean()(2) == 0);
+  CHECK(shifted.running_var()(2) == 1);
   Layer trained(3);
   trained.forward(batch_of(6, 3));
   check([&](Layer& bn) { bn.set_running_stats(trained.running_stats()); });

@@ -401,9 +401,10 @@ Differences compare(const Case& c, std::uint64_t seed) {
                                   (0.9L * p.running_var[ch] + 0.1L * variance[ch] / weight[ch])));
   }
 
-  // d(sum dy y) / d(value), by central differences of a step so small that their error is some 1e-12.
+  // d(sum dy y) / d(value), by central differences of a step so small that their error is some 1e-10 where the third
+  // derivative is 1e4.
   const auto derivative = [&](Real& value) {
-    const Real before = value, h = 1e-6L;
+    const Real before = value, h = 1e-7L;
     Real slope_at = 0;
     for (const Real sign : {1.0L, -1.0L}) {
       value = before + sign * h;

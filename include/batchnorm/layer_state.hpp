@@ -53,7 +53,7 @@ template <class Names>
 BatchNorm<T, Dims>& BatchNorm<T, Dims>::load_state_dict(const StateDict& dict, const std::string& prefix,
                                                         const Names& names) {
   layer_.check_whole();
-  detail::StateReader reader(dict, prefix);
+  detail::StateReader<StateDict> reader(dict, prefix);
   const bool scaled = options().scale(), shifted = options().shift(), tracked = options().track_running_stats();
   const NamedArray* const found_weight = reader.find(scaled, names.weight);
   const NamedArray* const found_bias = reader.find(shifted, names.bias);

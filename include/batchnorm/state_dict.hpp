@@ -6,12 +6,20 @@
 #include <algorithm>
 #include <cstddef>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "batchnorm/named_array.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
+namespace detail {
+
+[[noreturn]] inline void fail_for_name(const char* text, const std::string& name) {
+  fail<std::invalid_argument>(text + in_quotes(name));
+}
+
+}  // namespace detail
 
 /// What the arrays of a layer are called, after the prefix. The names are PyTorch's unless they are set; those of Keras
 /// are ready. An empty name leaves the array out: it is not written, and not asked for.
@@ -53,7 +61,9 @@ class StateDict {
   StateDict() = default;
   /// Of these arrays. Throws std::invalid_argument for a name that is there twice, and where bytes and shape do not
   /// agree.
-  explicit StateDict(std::vector<NamedArray> arrays) : arrays_(std::move(arrays)) {
+  template <class Arrays = std::vector<NamedArray>,
+            std::enable_if_t<std::is_same_v<Arrays, std::vector<NamedArray>>, int> = 0>
+  explicit StateDict(Arrays arrays) : arrays_(std::move(arrays)) {
     std::vector<const std::string*> names;
     for (const NamedArray& array : arrays_) {
       array.check();
@@ -140,15 +150,15 @@ class StateDict {
 
  private:
   std::size_t index_of(const std::string& name) const {
-    const auto found =
-        std::find_if(arrays_.begin(), arrays_.end(), [&](const NamedArray& a) { return a.name == name; });
-    return static_cast<std::size_t>(found - arrays_.begin());
+    std::size_t i = 0;
+    while (i < arrays_.size() && arrays_[i].name != name) ++i;
+    return i;
   }
   void check_new(const std::string& name) const {
-    detail::require(!contains(name), "expected a name that is not in the state dict, got ", detail::in_quotes(name));
+    if (contains(name)) detail::fail_for_name("expected a name that is not in the state dict, got ", name);
   }
   void check_known(std::size_t i, const std::string& name) const {
-    detail::require(i != arrays_.size(), "expected a name in the state dict, got ", detail::in_quotes(name));
+    if (i == arrays_.size()) detail::fail_for_name("expected a name in the state dict, got ", name);
   }
 
   std::vector<NamedArray> arrays_{};

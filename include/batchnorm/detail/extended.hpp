@@ -300,12 +300,23 @@ struct ExtendedPasses {
       work.most_columns = half_max_columns<A>;
       write_elements(device, box.view, work, [&](const Tile& tile, const Prefetches& prefetches) {
         const Access access{should_stream(box.view, operands), prefetches};
-        run_elementwise(box.view, tile, operands,
-                        [&](const View& v, const Tile& t, Index c, const Operands<T, 4, 2>& tile_operands) {
-                          run_kernel<ApplyWeightedGradients, T>(
-                              best_isa(), v, t, from_channel(coefficients, tile.channel_begin + c),
-                              from_channel(recomputed, tile.channel_begin + c), tile_operands, settings, access);
-                        });
+        const auto of_tile = from_channel(coefficients, tile.channel_begin);
+        const auto forward_of_tile = from_channel(recomputed, tile.channel_begin);
+        if (settings.has_weights && !settings.is_mask && box.view.inner == 1) {
+          return apply_runs(box.view, tile, of_tile, forward_of_tile, operands, settings, access);
+        }
+        if (!settings.is_mask) {
+          return apply_weighted(box.view, tile, of_tile, forward_of_tile, operands, settings, access);
+        }
+        // What a mask lets through weighs 1, and what it does not is 0 whatever comes out.
+        WeightedSettings<A> unmasked = settings;
+        unmasked.has_weights = unmasked.is_mask = false;
+        Operands<T, 4, 2> unweighted = operands;
+        unweighted.in[3] = operands.in[0];
+        apply_weighted(box.view, tile, of_tile, forward_of_tile, unweighted, unmasked, access);
+        for (const Elements<T>& written : operands.out) {
+          if (written.data != nullptr) clear_masked(box.view, tile, operands.in[3], written);
+        }
       });
     });
   }
@@ -325,9 +336,12 @@ struct ExtendedPasses {
   // ((dy - mean_dy) - (x - mean) * projection) * scale.
   static void set_plain_coefficients(const Normalizer<A>& k, const A& scale, const A& mean_dy, const A& projection,
                                      const A& max_deviation, const GradientArrays<A>& result) {
-    *result.mean_dy() = mean_dy + k.offset * projection;
-    *result.mean() = k.mean;
-    *result.mean_residual() = k.mean_residual;
+    // About the batch's own mean, from which x is not far: of mixed statistics k.mean lies elsewhere.
+    const A mean = k.mean - k.offset;
+    const A subtracted = k.mean - mean;
+    *result.mean_dy() = mean_dy;
+    *result.mean() = mean;
+    *result.mean_residual() = k.mean_residual + ((k.mean - (mean + subtracted)) + (subtracted - k.offset));
     *result.projection() = projection;
     *result.scale() = scale;
     *result.max_deviation() = max_deviation;
@@ -418,17 +432,62 @@ struct ExtendedPasses {
 
   static void clear_masked(const View& view, const Tile& tile, const Elements<const T>& weights, const Elements<T>& y) {
     const T none(0);
-    const auto masked = [&](Index o, Index i) { return *weights.at(o, 0, i) == none; };
+    const Index n = tile.inner_end - tile.inner_begin;
     for (Index o = tile.outer_begin; o < tile.outer_end; ++o) {
-      if (view.inner == 1) {
-        for (Index c = tile.channel_begin; masked(o, 0) && c < tile.channel_end; ++c) *y.at(o, c, 0) = none;
+      const T* const w = weights.at(o, 0, tile.inner_begin);
+      Index masked = 0;
+      for (Index i = 0; i < n; ++i) masked += w[i] == none ? 1 : 0;
+      if (masked == 0) continue;
+      if (view.inner == 1 && y.channel_stride == 1) {
+        std::fill_n(y.at(o, tile.channel_begin, 0), tile.channels(), none);
         continue;
       }
       for (Index c = tile.channel_begin; c < tile.channel_end; ++c) {
-        for (Index i = tile.inner_begin; i < tile.inner_end; ++i) {
-          if (masked(o, i)) *y.at(o, c, i) = none;
+        T* const row = y.at(o, c, tile.inner_begin);
+        if (masked == n) {
+          std::fill_n(row, n, none);
+          continue;
         }
+        for (Index i = 0; i < n; ++i) row[i] = w[i] == none ? none : row[i];
       }
+    }
+  }
+
+  // Primitive 4 by weights, over a tile.
+  static void apply_weighted(const View& view, const Tile& tile, const WeightedGradientArrays<A>& coefficients,
+                             const NormalizeArrays<A>& forward, const Operands<T, 4, 2>& tensors,
+                             const WeightedSettings<A>& settings, const Access& access) {
+    run_elementwise(view, tile, tensors, [&](const View& v, const Tile& t, Index c, const Operands<T, 4, 2>& operands) {
+      run_kernel<ApplyWeightedGradients, T>(best_isa(), v, t, from_channel(coefficients, c), from_channel(forward, c),
+                                            operands, settings, access);
+    });
+  }
+
+  // The same where all columns of a row have the same weight, by runs of rows of the same: they are in the
+  // coefficients.
+  static void apply_runs(const View& view, const Tile& tile, const WeightedGradientArrays<A>& coefficients,
+                         const NormalizeArrays<A>& forward, const Operands<T, 4, 2>& tensors,
+                         const WeightedSettings<A>& settings, const Access& access) {
+    constexpr Index most = half_max_columns<A>;
+    A memory[static_cast<std::size_t>(2 * most)];
+    WeightedGradientArrays<A> scaled = coefficients;
+    scaled.arrays[2] = memory;
+    scaled.arrays[3] = memory + most;
+    Operands<T, 4, 2> unweighted = tensors;
+    unweighted.in[3] = tensors.in[0];
+    for (Tile run = tile; run.outer_begin < tile.outer_end; run.outer_begin = run.outer_end) {
+      const T w = *tensors.in[3].at(run.outer_begin, 0, 0);
+      run.outer_end = run.outer_begin + 1;
+      while (run.outer_end < tile.outer_end && *tensors.in[3].at(run.outer_end, 0, 0) == w) ++run.outer_end;
+      const A weight = load<Pack<A, 1, false>>(&w).v[0];
+      for (Index c = 0; c < tile.channels(); ++c) {
+        scaled.offset()[c] = weight * coefficients.offset()[c];
+        scaled.slope()[c] = weight * coefficients.slope()[c];
+      }
+      WeightedSettings<A> of_run = settings;
+      of_run.has_weights = false;
+      of_run.fused.constant = settings.fused.constant || weight == A(0);  // so that no x matters
+      apply_weighted(view, run, scaled, forward, unweighted, of_run, access);
     }
   }
 };

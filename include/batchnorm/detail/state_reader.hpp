@@ -13,10 +13,12 @@
 BATCHNORM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Finds a layer's arrays under a prefix. All is asked for, then all is checked, and then values are taken.
+/// Finds a layer's arrays under a prefix. All is asked for, then all is checked, and then values are taken. (A
+/// template, so that it costs those alone who load.)
+template <class Dict>
 class StateReader {
  public:
-  StateReader(const StateDict& dict, const std::string& prefix) : dict_(dict), prefix_(prefix) {}
+  StateReader(const Dict& dict, const std::string& prefix) : dict_(dict), prefix_(prefix) {}
 
   /// The array of this name; null where it is not used, or not there, which check_all_found() tells of.
   const NamedArray* find(bool used, const std::string& name) {
@@ -78,7 +80,7 @@ class StateReader {
     return names.size() > most ? result + " and " + std::to_string(names.size() - most) + " more" : result;
   }
 
-  const StateDict& dict_;
+  const Dict& dict_;
   const std::string& prefix_;
   std::vector<const NamedArray*> found_{};
   std::vector<std::string> missing_{};

@@ -30,6 +30,7 @@ struct GradientTerms {
   static constexpr std::size_t tensors = 2, sums = Others == OtherSums::none ? 2 : 3, pivots = 2;
   static constexpr int most_packs = 1;
   static constexpr Index additions = 16, column_rows = 8;
+  static constexpr bool weighted = false;
   template <class A>
   static constexpr Index most_columns = max_columns<A>;
 

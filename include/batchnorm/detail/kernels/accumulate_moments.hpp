@@ -21,6 +21,7 @@ struct MomentTerms {
   static constexpr std::size_t tensors = 1, sums = 2, pivots = 1;
   static constexpr int most_packs = 4;
   static constexpr Index additions = 16, column_rows = 16;
+  static constexpr bool weighted = false;
   template <class A>
   static constexpr Index most_columns = max_columns<A>;
 

@@ -27,6 +27,7 @@ namespace detail {
 ///     additions              to one short sum, by rows and where that is not a double
 ///     column_rows            the same by columns: rows walked side by side while their lines are cached
 ///     most_columns<A>        of a tile that is walked by columns
+///     weighted               whether the last tensor is weights, whose channel stride may be 0
 ///
 /// S is the type of short sums. The rounding errors of so few additions in it as here are below those of S's own data;
 /// then the sums are added to accumulators.
@@ -266,6 +267,7 @@ struct ShortSums {
   struct Rows {
     const T* first[tensors];
     Index stride[tensors];
+    bool same_in_row;  // of weights that are one number for a row, of which `first` has a few packs alone
   };
 
   // Room for the rows of columns that are walked side by side.
@@ -289,13 +291,15 @@ struct ShortSums {
     // the bits of those of a tensor.
     std::optional<GatheredRows<T, A>> gathered;
     Index lookahead[tensors];
+    bool wide = false;
     for (std::size_t t = 0; t < tensors; ++t) {
       lookahead[t] = columns.lookahead(prefetches[t], columns.repeat * x[t].outer_stride);
-      if (!columns.lie_in(x[t], view)) gathered.emplace();
+      if (columns.lie_in(x[t], view)) continue;
+      gathered.emplace();
+      wide = wide || (view.step_width() >= narrow_stride && !is_same_in_row(columns, x[t], t));
     }
     // There is room for one wide row, or for several narrow ones: by the shape, not by the tile, which decides no bit.
-    const Index rows_at_once =
-        gathered.has_value() && view.step_width() >= narrow_stride ? Index(1) : Index(Terms::column_rows);
+    const Index rows_at_once = wide ? Index(1) : Index(Terms::column_rows);
     for (std::size_t k = 0; k < sums; ++k) std::fill_n(results[k], end - begin, A(0));
     columns.template for_each_pack_of_rows<P, packs_a_line>(
         begin, end, rows_at_once,
@@ -306,8 +310,10 @@ struct ShortSums {
             rows.first[t] = x[t].at(tile.outer_begin + r * columns.repeat, tile.channel_begin, 0);
             rows.stride[t] = columns.repeat * x[t].outer_stride;
           }
+          rows.same_in_row = false;
           if (gathered.has_value()) {
-            gather(view, tile, columns, x, r, count, width, *gathered);
+            gather(view, tile, columns, x, r, count, width, packs_a_line * P::size, *gathered);
+            rows.same_in_row = gathered->rows.same_in_row;
             BATCHNORM_UNROLL
             for (std::size_t t = 0; t < tensors; ++t) {
               rows.first[t] = gathered->rows.first[t];
@@ -322,12 +328,20 @@ struct ShortSums {
         });
   }
 
-  // Copies `count` rows of `width` elements, from the r-th on, of those tensors in which they have gaps.
+  // Whether all columns of a row have the same weight.
+  template <class T>
+  static bool is_same_in_row(const Columns& columns, const Elements<const T>& elements, std::size_t t) {
+    return Terms::weighted && t + 1 == tensors && elements.channel_stride == 0 && columns.inner == 1 &&
+           columns.repeat == 1;
+  }
+
+  // Copies `count` rows of `width` elements, from the r-th on, of those tensors in which they have gaps; of weights
+  // that are the same in a row, `line` elements.
   template <class T, class A>
   static BATCHNORM_COLD void gather(const View& view, const Tile& tile, const Columns& columns,
                                     const Elements<const T> (&x)[tensors], Index r, Index count, Index width,
-                                    GatheredRows<T, A>& to) {
-    eigen_assert(count * columns.width <= (GatheredRows<T, A>::most));
+                                    Index line, GatheredRows<T, A>& to) {
+    to.rows.same_in_row = false;
     const Index steps = (count - 1) * columns.repeat + width / (columns.channels * columns.inner);
     for (std::size_t t = 0; t < tensors; ++t) {
       const T* const first = x[t].at(tile.outer_begin + r * columns.repeat, tile.channel_begin, 0);
@@ -336,9 +350,16 @@ struct ShortSums {
         to.rows.stride[t] = columns.repeat * x[t].outer_stride;
         continue;
       }
+      to.rows.first[t] = to.values[t];
+      if (is_same_in_row(columns, x[t], t)) {
+        for (Index k = 0; k < count; ++k) std::fill_n(to.values[t] + k * line, line, first[k * x[t].outer_stride]);
+        to.rows.stride[t] = line;
+        to.rows.same_in_row = true;
+        continue;
+      }
+      eigen_assert(count * columns.width <= (GatheredRows<T, A>::most));
       gather_elements({first, x[t].outer_stride, x[t].channel_stride}, {steps, columns.channels, columns.inner},
                       to.values[t]);
-      to.rows.first[t] = to.values[t];
       to.rows.stride[t] = columns.width;
     }
   }
@@ -361,6 +382,9 @@ struct ShortSums {
     const T* x[tensors];
     BATCHNORM_UNROLL
     for (std::size_t t = 0; t < tensors; ++t) x[t] = rows.first[t] + j;
+    if constexpr (Terms::weighted) {
+      if (rows.same_in_row) x[tensors - 1] = rows.first[tensors - 1];
+    }
     for (Index r = 0; r < count; ++r) {
       BATCHNORM_UNROLL
       for (std::size_t t = 0; t < tensors; ++t) {

@@ -32,6 +32,7 @@ struct WeightedMomentTerms {
   static constexpr std::size_t tensors = 2, sums = 3, pivots = 1;
   static constexpr int most_packs = 1;
   static constexpr Index additions = 16, column_rows = 8;
+  static constexpr bool weighted = true;
   template <class A>
   static constexpr Index most_columns = half_max_columns<A>;
 
@@ -154,6 +155,7 @@ struct WeightedGradientTerms {
   static constexpr std::size_t tensors = 4, sums = 2, pivots = 3;
   static constexpr int most_packs = 1;
   static constexpr Index additions = 16, column_rows = 8;
+  static constexpr bool weighted = true;
   template <class A>
   static constexpr Index most_columns = half_max_columns<A>;
 
