@@ -60,17 +60,19 @@ if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")
 endif()
 message(STATUS "batchnorm: MPI: ${batchnorm_mpis}")
 
-# What lets either implementation run more processes than there are processors, which wait for each other politely, as
-# root, in a container. (PRTE is Open MPI's launcher since version 5.)
+# What lets either implementation run more processes than there are processors, or than are idle, as root, in a
+# container: they leave a processor to others while they wait, and are not bound to one that others use. (PRTE is Open MPI's launcher since version 5.)
 set(batchnorm_mpi_environment
     OMPI_ALLOW_RUN_AS_ROOT=1
     OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     OMPI_MCA_rmaps_base_oversubscribe=1
     OMPI_MCA_mpi_yield_when_idle=1
+    OMPI_MCA_hwloc_base_binding_policy=none
     OMPI_MCA_btl_vader_single_copy_mechanism=none
     PRTE_ALLOW_RUN_AS_ROOT=1
     PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
     PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+    PRTE_MCA_hwloc_default_binding_policy=none
 )
 
 # All that the tests with the label mpi need.
