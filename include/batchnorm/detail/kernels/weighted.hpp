@@ -66,9 +66,9 @@ struct WeightedMomentTerms {
       return {none, none, none};
     }
     BATCHNORM_ALWAYS_INLINE void add(const Centered<P>& values) {
-      const P weighted = values.w * values.d;
-      sum = sum + weighted;
-      squares = mul_add(weighted, values.d, squares);
+      const P product = values.w * values.d;
+      sum = sum + product;
+      squares = mul_add(product, values.d, squares);
       weight = weight + values.w;
     }
     friend BATCHNORM_ALWAYS_INLINE Sums operator+(const Sums& a, const Sums& b) {
