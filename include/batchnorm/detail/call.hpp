@@ -3,9 +3,12 @@
 #ifndef BATCHNORM_DETAIL_CALL_HPP
 #define BATCHNORM_DETAIL_CALL_HPP
 
+// First what says what is wrong with an argument: by as short a way as can be, since compilers print it before the
+// error.
 #include "batchnorm/detail/interface/checks.hpp"
-#include "batchnorm/detail/positions.hpp"
 #include "batchnorm/detail/schedule/device.hpp"
+
+#include "batchnorm/detail/positions.hpp"
 #include "batchnorm/tags.hpp"
 
 BATCHNORM_NAMESPACE_BEGIN
