@@ -172,6 +172,12 @@ bool same_bits(const Outcome& a, const Outcome& b) {
 
 }  // namespace
 
+// A launcher of another implementation would start as many programs of one process each.
+TEST_CASE("as many processes run as ctest has asked for") {
+  const char* const expected = std::getenv("BATCHNORM_TEST_PROCESSES");
+  if (expected != nullptr) CHECK(std::to_string(MpiCommunicator(world()).size()) == expected);
+}
+
 TEST_CASE("numbers of all processes arrive in the order of the ranks, whatever their count") {
   const MpiCommunicator communicator(world());
   const int own = communicator.rank();
