@@ -146,7 +146,7 @@ TEST_CASE("numbers arrive in the order of the ranks, whatever their count, in an
   for (const int ranks : {1, 2, 3, 4, 7, 16}) {
     const ThreadGroup group(ranks);
     CHECK(group.size() == ranks);
-    for (const std::size_t n : {0, 1, 2, 17, 1000}) {
+    for (const std::size_t n : std::vector<std::size_t>{0, 1, 2, 17, 1000}) {
       INFO(ranks << " ranks, " << n << " numbers");
       const auto thrown = on_ranks(group, all_of(group), [n](const ThreadCommunicator& communicator) {
         if (!rounds_agree(communicator, n % 7, n)) throw std::runtime_error("differs");

@@ -172,11 +172,17 @@ bool same_bits(const Outcome& a, const Outcome& b) {
 
 }  // namespace
 
+// A launcher of another implementation would start as many programs of one process each.
+TEST_CASE("as many processes run as ctest has asked for") {
+  const char* const expected = std::getenv("BATCHNORM_TEST_PROCESSES");
+  if (expected != nullptr) CHECK(std::to_string(MpiCommunicator(world()).size()) == expected);
+}
+
 TEST_CASE("numbers of all processes arrive in the order of the ranks, whatever their count") {
   const MpiCommunicator communicator(world());
   const int own = communicator.rank();
   const auto ranks = static_cast<std::size_t>(communicator.size());
-  for (const std::size_t n : {0, 1, 2, 1000, 100000}) {
+  for (const std::size_t n : std::vector<std::size_t>{0, 1, 2, 1000, 100000}) {
     INFO(n << " numbers on rank " << own);
     std::vector<double> mine(n), all(n * ranks), send(n * ranks), receive(n * ranks), gathered, exchanged;
     const auto number = [](std::size_t from, std::size_t to, std::size_t i) {
